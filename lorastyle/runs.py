@@ -1,0 +1,209 @@
+"""A run: one directory, and for each stage a manifest that is written last.
+
+Stages exchange files, not live objects. A manifest holds the hashes of what the
+stage read and of what it wrote; no manifest means unfinished, a matching one
+means there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorastyle.config import Experiment, parse_experiment
+from lorastyle.errors import StageError
+from lorastyle.records import digest
+
+STAGES: tuple[str, ...] = ("plan", "train", "embed", "sweep", "evaluate", "report")
+"""In the order in which a whole run carries them out."""
+
+MANIFEST_VERSION = 1
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a small file so that a reader sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON atomically; NaN is an error, never a token in the file."""
+    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """Whether a stage's output is there and made from the present inputs."""
+
+    state: str
+    """`missing`, `current` or `stale`."""
+    changed: tuple[str, ...] = ()
+    """Which inputs changed, where stale."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths of a run and the experiment it was made with."""
+
+    directory: Path
+    experiment: Experiment
+
+    @classmethod
+    def create(cls, directory: Path, experiment: Experiment, *, force: bool = False) -> Run:
+        """Open or make the run; refuse an experiment that contradicts it.
+
+        Raises StageError naming the settings that differ. `force` accepts the
+        new experiment: stages whose inputs changed are then made again.
+        """
+        run = cls(directory, experiment)
+        if run.config_path.exists() and not force:
+            recorded = cls.open(directory).experiment
+            if recorded.hash() != experiment.hash():
+                changes = ", ".join(_differences(recorded, experiment))
+                raise StageError(
+                    f"{directory} was made with other settings ({changes}); "
+                    "choose another --run, or --force to replace what depends on them"
+                )
+        write_atomically(run.config_path, experiment.to_yaml())
+        return run
+
+    @classmethod
+    def open(cls, directory: Path) -> Run:
+        """An existing run. Raises StageError where there is none."""
+        path = directory / "config.yaml"
+        if not path.is_file():
+            raise StageError(
+                f"{directory} is not a run (no config.yaml); make one with `lorastyle run CONFIG`"
+            )
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return cls(directory, parse_experiment(values, source=str(path)))
+
+    @property
+    def config_path(self) -> Path:
+        return self.directory / "config.yaml"
+
+    @property
+    def corpus_path(self) -> Path:
+        """Where the procedural corpus is painted."""
+        return self.directory / "corpus"
+
+    @property
+    def catalogue_path(self) -> Path:
+        return self.directory / "catalogue.parquet"
+
+    @property
+    def plan_path(self) -> Path:
+        return self.directory / "plan.parquet"
+
+    @property
+    def store_path(self) -> Path:
+        return self.directory / "adapters.zarr"
+
+    @property
+    def embedding_path(self) -> Path:
+        return self.directory / "embedding"
+
+    @property
+    def sweep_path(self) -> Path:
+        return self.directory / "sweep"
+
+    @property
+    def evaluation_path(self) -> Path:
+        return self.directory / "evaluation"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.evaluation_path / "metrics.json"
+
+    @property
+    def report_path(self) -> Path:
+        return self.directory / "report"
+
+    def manifest_path(self, stage: str) -> Path:
+        return self.directory / "manifests" / f"{stage}.json"
+
+    def manifest(self, stage: str) -> dict[str, Any] | None:
+        """What a finished stage recorded, or None."""
+        try:
+            recorded = json.loads(self.manifest_path(stage).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError as error:
+            raise StageError(
+                f"{self.manifest_path(stage)} is damaged; delete it to have {stage} made again"
+            ) from error
+        return dict(recorded)
+
+    def status(self, stage: str, inputs: Mapping[str, Any]) -> StageStatus:
+        """Compare a stage's manifest with the inputs it would be made from now."""
+        recorded = self.manifest(stage)
+        if recorded is None:
+            return StageStatus("missing")
+        before = recorded["inputs"]
+        now = json.loads(json.dumps(dict(inputs)))
+        changed = sorted(
+            key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
+        )
+        if changed:
+            return StageStatus("stale", tuple(changed))
+        return StageStatus("current")
+
+    def finish(
+        self, stage: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], wall_s: float
+    ) -> None:
+        """Record a stage as done. Called once its files are all in place."""
+        manifest = {
+            "version": MANIFEST_VERSION,
+            "stage": stage,
+            "inputs": dict(inputs),
+            "outputs": dict(outputs),
+            "output_hash": digest(json.loads(json.dumps(dict(outputs)))),
+            "wall_s": round(wall_s, 3),
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        write_json(self.manifest_path(stage), manifest)
+
+    def upstream_hash(self, stage: str) -> str:
+        """The output hash of a finished stage, as input of the next one.
+
+        Raises StageError if it is not finished, naming the command that does it.
+        """
+        recorded = self.manifest(stage)
+        if recorded is None:
+            raise StageError(
+                f"{self.directory} has no finished '{stage}' stage; "
+                f"run `lorastyle {stage} {self.directory}` first"
+            )
+        return str(recorded["output_hash"])
+
+
+def _differences(recorded: Experiment, wanted: Experiment) -> list[str]:
+    before, now = _flatten(recorded.model_dump(mode="json")), _flatten(wanted.model_dump(mode="json"))
+    return [
+        f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(("name", "compute."))
+    ]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
