@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lorastyle.errors import ConfigError
-from lorastyle.records import SUB_NETWORKS, Role, digest
+from lorastyle.records import Role, digest
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -155,7 +155,12 @@ class EmbeddingConfig(Section):
     """The style space."""
 
     representations: tuple[Representation, ...] = ("factors", "delta")
-    sub_networks: tuple[SubNetwork, ...] = ("full", *SUB_NETWORKS)  # type: ignore[assignment]
+    sub_networks: tuple[SubNetwork, ...] = (
+        "full",
+        "feed_forward",
+        "self_attention",
+        "cross_attention",
+    )
     max_components: Positive = 100
     """Largest PC count that is tried."""
     calibration_form: Literal["full", "simple"] = "full"

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Never, Protocol
 
 from tqdm import tqdm
 
@@ -32,7 +32,7 @@ class Silent:
 
 
 class _Bar:
-    def __init__(self, bar: tqdm[object]) -> None:
+    def __init__(self, bar: tqdm[Never]) -> None:
         self._bar = bar
 
     def advance(self, n: int = 1) -> None:

@@ -39,7 +39,7 @@ class Role(StrEnum):
     QUERY_TEST = "query_test"
 
     @property
-    def split(self) -> Split:
+    def image_split(self) -> Split:
         """The images it is trained on: queries never see the gallery's images.
 
         Calibration queries are the exception by design: the paper makes them

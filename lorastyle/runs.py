@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,8 +190,54 @@ class Run:
         return str(recorded["output_hash"])
 
 
+@dataclass(frozen=True)
+class StageOutcome:
+    """What calling a stage did."""
+
+    stage: str
+    skipped: bool
+    """True when its output was already there, made from the same inputs."""
+    wall_s: float
+    outputs: Mapping[str, Any]
+
+
+def carry_out(
+    run: Run,
+    stage: str,
+    inputs: Mapping[str, Any],
+    body: Callable[[], Mapping[str, Any]],
+    *,
+    force: bool = False,
+) -> StageOutcome:
+    """Do a stage unless it is done; `body` writes its files and returns a record of them.
+
+    `inputs` and the record are small JSON values: settings, counts, digests.
+    Raises StageError, naming what changed, where the stage is done from other
+    inputs and `force` is not set.
+    """
+    status = run.status(stage, inputs)
+    if status.state == "current" and not force:
+        recorded = run.manifest(stage) or {}
+        return StageOutcome(stage, True, float(recorded["wall_s"]), recorded["outputs"])
+    if status.state == "stale" and not force:
+        raise StageError(
+            f"the inputs of '{stage}' in {run.directory} changed ({', '.join(status.changed)}); "
+            "use --force to make it again, or another --run"
+        )
+    start = time.monotonic()
+    # An interrupted remake must not look finished: the old manifest goes first.
+    run.manifest_path(stage).unlink(missing_ok=True)
+    outputs = body()
+    wall_s = time.monotonic() - start
+    run.finish(stage, inputs, outputs, wall_s)
+    return StageOutcome(stage, False, wall_s, outputs)
+
+
 def _differences(recorded: Experiment, wanted: Experiment) -> list[str]:
-    before, now = _flatten(recorded.model_dump(mode="json")), _flatten(wanted.model_dump(mode="json"))
+    before, now = (
+        _flatten(recorded.model_dump(mode="json")),
+        _flatten(wanted.model_dump(mode="json")),
+    )
     return [
         f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
         for key in sorted(before.keys() | now.keys())
