@@ -1,0 +1,152 @@
+"""The stage `plan`: images in, catalogue and adapter specs out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lorastyle.corpus.captions import ScrubbedCaption, finish_captions
+from lorastyle.corpus.folder import LeftOut, Work, folder_digest, read_folder
+from lorastyle.corpus.planning import choose_artists, make_catalogue, make_specs
+from lorastyle.corpus.procedural import write_corpus
+from lorastyle.errors import StageError
+from lorastyle.progress import progress
+from lorastyle.records import AdapterSpec, Role, digest
+from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically
+
+DEFAULT_ARTISTS = 12
+"""Procedural artists painted where the experiment does not say how many."""
+
+
+def plan(run: Run, *, image_size: int, force: bool = False) -> StageOutcome:
+    """Write `catalogue.parquet`, `plan.parquet`, `left_out.csv` and `scrubbed.csv`.
+
+    `image_size` is the side in pixels at which the base model sees images:
+    procedural ones are painted so large, and smaller ones in a folder are left
+    out. Raises CorpusError for unusable images, ConfigError for a protocol that
+    the artists' works cannot fill, StageError where the inputs changed.
+    """
+    return carry_out(
+        run, "plan", _inputs(run, image_size), lambda: _plan(run, image_size), force=force
+    )
+
+
+def corpus_root(run: Run) -> Path:
+    """The folder, absolute, that the catalogue's paths are relative to."""
+    corpus = run.experiment.corpus
+    root = run.corpus_path if corpus.path is None or corpus.source == "procedural" else corpus.path
+    return root.absolute()
+
+
+def read_catalogue(run: Run) -> pd.DataFrame:
+    """The images of a planned run. Raises StageError where it is not planned."""
+    return _read_table(run, run.catalogue_path)
+
+
+def read_plan(run: Run) -> list[AdapterSpec]:
+    """The adapters of a planned run, by row. Raises StageError where it is not planned."""
+    rows = _read_table(run, run.plan_path).to_dict("records")
+    return [AdapterSpec.from_dict({str(key): row[key] for key in row}) for row in rows]
+
+
+def _inputs(run: Run, image_size: int) -> dict[str, Any]:
+    """Everything the plan depends on, and nothing else."""
+    experiment = run.experiment
+    training = experiment.training.model_dump(
+        mode="json", include={"seed", "init_seed", "initialisation", "identifier"}
+    )
+    inputs: dict[str, Any] = {
+        # Where the folder lies is not what it holds: a moved copy is the same corpus.
+        "corpus": experiment.corpus.model_dump(mode="json", exclude={"path", "metadata"}),
+        "protocol": experiment.protocol.model_dump(mode="json"),
+        "training": training,
+        "image_size": image_size,
+    }
+    if experiment.corpus.source == "folder":
+        inputs["folder"] = folder_digest(corpus_root(run), experiment.corpus.metadata)
+    return inputs
+
+
+def _plan(run: Run, image_size: int) -> dict[str, Any]:
+    experiment = run.experiment
+    corpus = experiment.corpus
+    if corpus.source == "procedural":
+        _paint(run, image_size)
+    metadata = corpus.metadata if corpus.source == "folder" else None
+    works, left_out = _read_images(corpus_root(run), metadata, image_size)
+    works, artists_left_out = choose_artists(
+        works, min_works=corpus.min_works, artists=corpus.artists, n_artists=corpus.n_artists
+    )
+    left_out = left_out + artists_left_out
+    works, scrubbed = finish_captions(works, corpus.caption_template, corpus.scrub_words)
+    catalogue = make_catalogue(works, experiment)
+    specs = make_specs(catalogue, experiment)
+    rows = [{**spec.to_dict(), "split": spec.role.image_split.value} for spec in specs]
+    _write_table(run.directory / "left_out.csv", left_out, ("file", "reason"))
+    _write_table(run.directory / "scrubbed.csv", scrubbed, ("image_id", "before", "after"))
+    _write_parquet(run.catalogue_path, catalogue)
+    _write_parquet(run.plan_path, pd.DataFrame(rows))
+    return {
+        "n_images": len(catalogue),
+        "n_artists": int(catalogue["artist"].nunique()),
+        "n_adapters": len(specs),
+        "adapters_by_role": {role.value: sum(spec.role is role for spec in specs) for role in Role},
+        "n_left_out": len(left_out),
+        "n_scrubbed": len(scrubbed),
+        "catalogue": digest(catalogue.to_dict("records")),
+        "plan": digest(rows),
+    }
+
+
+def _paint(run: Run, image_size: int) -> None:
+    corpus = run.experiment.corpus
+    # The directory is the run's own; what an earlier experiment painted would be misread.
+    shutil.rmtree(run.corpus_path, ignore_errors=True)
+    write_corpus(
+        run.corpus_path,
+        corpus.n_artists or DEFAULT_ARTISTS,
+        corpus.works_per_artist,
+        image_size,
+        corpus.seed,
+    )
+
+
+def _read_images(
+    root: Path, metadata: Path | None, min_side: int
+) -> tuple[list[Work], list[LeftOut]]:
+    n_files = sum(1 for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
+    with progress("plan", n_files, "files") as shown:
+        return read_folder(root, metadata, min_side=min_side, shown=shown)
+
+
+def _read_table(run: Run, path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise StageError(
+            f"{path} does not exist; run `lorastyle plan {run.directory}` first"
+        ) from error
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomically(path, buffer.getvalue())
+
+
+def _write_table(
+    path: Path, records: Iterable[LeftOut | ScrubbedCaption], columns: Sequence[str]
+) -> None:
+    """A CSV for people to read: which files or captions are not as they were found."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(record) for record in records)
+    write_atomically(path, buffer.getvalue())
