@@ -1,0 +1,286 @@
+"""The paper's figures, from scores and curves; weights are never read here.
+
+Marks mean the same in every figure: circle, an adapter of the fit; triangle, a
+held-out adapter; star, an artist's centroid. Hulls are genres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lorastyle.records import Role
+from lorastyle.report.canvas import new_figure
+from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, SUB_NETWORK_COLOURS, Palette
+from lorastyle.report.words import SCORE_NAMES, SUB_NETWORK_NAMES, plain
+
+FloatArray = NDArray[np.float64]
+MAX_LABELLED = 24
+"""More artists than this are not labelled in the map: the labels would hide the marks."""
+MAX_DRIFT_ARTISTS = 10
+"""The paper shows ten artists where marks crowd."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Adapters on two components. Shapes: xy (m, 2), the others (m,)."""
+
+    xy: FloatArray
+    artists: NDArray[np.str_]
+    genres: NDArray[np.str_]
+    roles: NDArray[np.str_]
+
+    def of(self, *roles: Role) -> Points:
+        """Only the adapters of these roles."""
+        return self.where(np.isin(self.roles, [role.value for role in roles]))
+
+    def where(self, keep: NDArray[np.bool_]) -> Points:
+        return Points(self.xy[keep], self.artists[keep], self.genres[keep], self.roles[keep])
+
+    def by_artist(self) -> list[tuple[str, Points]]:
+        return [(str(name), self.where(self.artists == name)) for name in np.unique(self.artists)]
+
+
+def style_map(points: Points, palette: Palette) -> Any:
+    """Figure 1 of the paper: the first two components, artists' colours, genres' hulls."""
+    figure, axes = new_figure(7.2, 5.2)
+    ax = axes[0, 0]
+    fitted, held_out = points.of(Role.TRAIN), points.of(Role.TEST)
+    draw_hulls(ax, points.of(Role.TRAIN, Role.TEST), palette)
+    draw_marks(ax, fitted, palette, marker="o", size=16, alpha=0.75)
+    draw_marks(ax, held_out, palette, marker="^", size=30, edge=INK["light"])
+    draw_centroids(ax, fitted, palette, labelled=len(np.unique(fitted.artists)) <= MAX_LABELLED)
+    ax.set_xlabel("component 1")
+    ax.set_ylabel("component 2")
+    ax.margins(0.06)
+    handles = [_handle("o", "train"), _handle("^", "test"), _handle("*", "artist's centroid", 10)]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    return figure
+
+
+def draw_hulls(ax: Any, points: Points, palette: Palette) -> None:
+    """A shaded convex hull for each genre, named at its upper edge."""
+    from matplotlib.patches import Polygon
+
+    for genre in np.unique(points.genres):
+        hull = convex_hull(points.xy[points.genres == genre])
+        if len(hull) < 3:
+            continue
+        colour = palette.genre(str(genre))
+        shape = {"closed": True, "facecolor": colour, "edgecolor": colour, "joinstyle": "round"}
+        ax.add_patch(Polygon(hull, alpha=0.14, linewidth=10, zorder=0.5, **shape))
+
+
+def draw_marks(
+    ax: Any,
+    points: Points,
+    palette: Palette,
+    *,
+    marker: str,
+    size: float,
+    alpha: float = 1.0,
+    edge: str = "none",
+) -> None:
+    """One mark an adapter, in its artist's colour."""
+    for artist, theirs in points.by_artist():
+        ax.scatter(
+            theirs.xy[:, 0],
+            theirs.xy[:, 1],
+            s=size,
+            marker=marker,
+            color=palette.artist(artist),
+            alpha=alpha,
+            edgecolors=edge,
+            linewidths=0.6,
+            zorder=2,
+        )
+
+
+def draw_centroids(ax: Any, points: Points, palette: Palette, *, labelled: bool) -> None:
+    """A star at each artist's mean."""
+    from matplotlib.patheffects import withStroke
+
+    for artist, theirs in points.by_artist():
+        x, y = theirs.xy.mean(axis=0)
+        colour = palette.artist(artist)
+        ax.scatter(
+            x, y, s=110, marker="*", color=colour, edgecolors=PAPER["light"], linewidths=0.9, zorder=4
+        )
+        if labelled:
+            ax.annotate(
+                plain(artist),
+                (x, y),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7.5,
+                zorder=5,
+                path_effects=[withStroke(linewidth=2.2, foreground=PAPER["light"])],
+            )
+
+
+def convex_hull(points: FloatArray) -> FloatArray:
+    """Corners of the convex hull in order, (c, 2); fewer than 3 where there is no area.
+
+    >>> convex_hull(np.array([[0., 0.], [2., 0.], [1., 1.], [1., 3.]])).shape
+    (3, 2)
+    """
+    ordered = sorted({(float(x), float(y)) for x, y in points})
+    if len(ordered) < 3:
+        return np.array(ordered, dtype=np.float64).reshape(-1, 2)
+    corners = [*_half_hull(ordered)[:-1], *_half_hull(ordered[::-1])[:-1]]
+    return np.array(corners)
+
+
+def draw_curves(
+    ax: Any, curves: Mapping[str, pd.DataFrame], score: str, chosen: Mapping[str, int]
+) -> None:
+    """A validation score against the PC count, a line a sub-network, dashed at its choice.
+
+    Each table has columns `n_components`, `mean` and, where seeds were averaged, `std`.
+    """
+    for sub_network, curve in curves.items():
+        colour = SUB_NETWORK_COLOURS[sub_network]["light"]
+        x, y = curve["n_components"].to_numpy(), curve["mean"].to_numpy(dtype=np.float64)
+        ax.plot(x, y, color=colour, linewidth=1.6, label=SUB_NETWORK_NAMES[sub_network], zorder=3)
+        if "std" in curve:
+            spread = curve["std"].fillna(0.0).to_numpy(dtype=np.float64)
+            ax.fill_between(x, y - spread, y + spread, color=colour, alpha=0.12, linewidth=0)
+        best = chosen.get(sub_network)
+        if best is not None and (x == best).any():
+            ax.axvline(best, color=colour, linewidth=1.0, linestyle=(0, (3, 2)), zorder=2)
+            ax.plot(best, y[x == best][0], "o", color=colour, markersize=4.5, zorder=4)
+    ax.set_xlabel("components")
+    ax.set_ylabel(SCORE_NAMES[score])
+    _percent_axis(ax.yaxis)
+    ax.grid(axis="x", visible=False)
+
+
+def components(panels: Sequence[tuple[str, str, Mapping[str, Any], Mapping[str, int]]]) -> Any:
+    """Supplementary figures 3 and 4: panels of (title, score, curves, chosen)."""
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(4.4 * columns, 2.9 * rows + 0.4, rows, columns)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (title, score, curves, chosen) in zip(axes.flat, panels, strict=False):
+        draw_curves(ax, curves, score, chosen)
+        ax.set_title(title)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    return figure
+
+
+def draw_drift(ax: Any, fitted: Points, held_out: Points, palette: Palette) -> None:
+    """Held-out adapters (triangles) over those of the fit (circles), a line to their centroid."""
+    draw_marks(ax, fitted, palette, marker="o", size=13, alpha=0.45)
+    centroids = {artist: theirs.xy.mean(axis=0) for artist, theirs in fitted.by_artist()}
+    for artist, theirs in held_out.by_artist():
+        for x, y in theirs.xy:
+            to_x, to_y = centroids[artist]
+            line = {"color": palette.artist(artist), "linewidth": 0.8, "alpha": 0.6}
+            ax.plot([x, to_x], [y, to_y], zorder=1.5, **line)
+    draw_marks(ax, held_out, palette, marker="^", size=32, edge=INK["light"])
+    ax.set_xticklabels([])
+    ax.set_yticklabels([])
+    ax.tick_params(length=0)
+
+
+def drift(panels: Sequence[tuple[str, Points, Points]], palette: Palette) -> Any:
+    """Figures 5 and 8: (title, fitted, held out) before and after calibration, side by side.
+
+    Panels two and two, before beside after; each pair shares its axes, so that what moves is
+    the adapters and not the frame.
+    """
+    rows = -(-len(panels) // 2)
+    figure, axes = new_figure(8.4, 3.5 * rows, rows, 2)
+    for row in range(rows):
+        axes[row, 1].sharex(axes[row, 0])
+        axes[row, 1].sharey(axes[row, 0])
+    for ax, (title, fitted, held_out) in zip(axes.flat, panels, strict=False):
+        draw_drift(ax, fitted, held_out, palette)
+        ax.set_title(title)
+    return figure
+
+
+def spread_artists(artists: NDArray[np.str_], genres: NDArray[np.str_]) -> list[str]:
+    """At most `MAX_DRIFT_ARTISTS` artists, from every genre in turn."""
+    queues = {
+        genre: sorted(np.unique(artists[genres == genre]), reverse=True)
+        for genre in np.unique(genres)
+    }
+    chosen: list[str] = []
+    while any(queues.values()) and len(chosen) < MAX_DRIFT_ARTISTS:
+        chosen += [str(queue.pop()) for queue in queues.values() if queue]
+    return chosen[:MAX_DRIFT_ARTISTS]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method in the figure that sets methods side by side; scores are fractions."""
+
+    name: str
+    score: float
+    std: float | None = None
+    uncalibrated: float | None = None
+    is_adapter: bool = False
+
+
+def methods(panels: Sequence[tuple[str, Sequence[Comparison]]]) -> Any:
+    """Figure 7's question: weights beside image features, with and without calibration."""
+    tallest = max(len(rows) for _, rows in panels)
+    figure, axes = new_figure(4.6 * len(panels), 0.32 * tallest + 1.0, 1, len(panels))
+    for ax, (title, rows) in zip(axes[0], panels, strict=True):
+        for place, row in enumerate(rows):
+            _draw_method(ax, place, row)
+        ax.set_yticks(range(len(rows)), [row.name for row in rows])
+        ax.invert_yaxis()
+        ax.tick_params(axis="y", length=0, labelcolor=INK["light"])
+        ax.spines["left"].set_visible(False)
+        ax.set_xlim(left=min(0.0, *(row.score for row in rows)), right=1.0)
+        _percent_axis(ax.xaxis)
+        ax.set_title(title)
+    return figure
+
+
+def _draw_method(ax: Any, place: int, row: Comparison) -> None:
+    colour = ACCENT["light"] if row.is_adapter else MUTED["light"]
+    if row.uncalibrated is not None:
+        ends = [row.uncalibrated, row.score]
+        ax.plot(ends, [place, place], color=colour, linewidth=2, alpha=0.35, zorder=2)
+        ax.plot(row.uncalibrated, place, "o", color=colour, mfc=PAPER["light"], ms=5, zorder=3)
+    if row.std is not None:
+        ax.errorbar(row.score, place, xerr=row.std, color=colour, linewidth=1, zorder=2)
+    ax.plot(row.score, place, "o", color=colour, markersize=6, zorder=4)
+
+
+def _handle(marker: str, label: str, size: float = 6) -> Any:
+    from matplotlib.lines import Line2D
+
+    style = {"linestyle": "none", "color": MUTED["light"]}
+    return Line2D([], [], marker=marker, label=label, markersize=size, **style)
+
+
+def _percent_axis(axis: Any) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+
+
+def _half_hull(ordered: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Lower hull of points from left to right (upper, of the reverse): Andrew's monotone chain."""
+    hull: list[tuple[float, float]] = []
+    for point in ordered:
+        while len(hull) >= 2 and _turn(hull[-2], hull[-1], point) <= 0:
+            hull.pop()
+        hull.append(point)
+    return hull
+
+
+def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

@@ -1,0 +1,83 @@
+"""What the report calls things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SUB_NETWORK_NAMES: Mapping[str, str] = {
+    "full": "full network",
+    "feed_forward": "feed-forward",
+    "self_attention": "self-attention",
+    "cross_attention": "cross-attention",
+}
+REPRESENTATION_NAMES: Mapping[str, str] = {
+    "factors": "factors A, B",
+    "delta": "update ΔW",
+}
+SCORE_NAMES: Mapping[str, str] = {"ari": "ARI", "nmi": "NMI", "map": "mAP", "recall_at_k": "Recall@k"}
+ROLE_NAMES: Mapping[str, str] = {
+    "train": "train",
+    "val": "validation",
+    "test": "test",
+    "query_calibration": "calibration queries",
+    "query_val": "validation queries",
+    "query_test": "test queries",
+}
+
+
+def plain(name: str) -> str:
+    """An identifier as words.
+
+    >>> plain("colour_histogram")
+    'colour histogram'
+    """
+    return name.replace("_", " ")
+
+
+def space_name(space: str) -> str:
+    """`factors/feed_forward` as words.
+
+    >>> space_name("factors/full")
+    'factors A, B · full network'
+    """
+    representation, _, sub_network = space.partition("/")
+    first = REPRESENTATION_NAMES.get(representation, plain(representation))
+    return f"{first} · {SUB_NETWORK_NAMES.get(sub_network, plain(sub_network))}"
+
+
+def percent(fraction: float, std: float | None = None) -> str:
+    """A fraction as the paper prints it, in percent.
+
+    >>> percent(0.9561, 0.025), percent(0.5)
+    ('95.6 ± 2.5', '50.0')
+    """
+    text = f"{100 * fraction:.1f}"
+    return text if std is None else f"{text} ± {100 * std:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(0.42), duration(75), duration(7380)
+    ('0.4 s', '1 min 15 s', '2 h 3 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes for people, in powers of 1000.
+
+    >>> size(45_279_000_000), size(812)
+    ('45.3 GB', '812 B')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
