@@ -1,0 +1,67 @@
+"""`run_stages`: stages in order, sharing one Ray, which starts only if one needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lorastyle.distributed.session import Session
+from lorastyle.errors import StageError
+from lorastyle.runs import STAGES, Run, StageOutcome
+
+
+def run_stages(
+    run: Run,
+    stages: Sequence[str] = STAGES,
+    *,
+    force: bool = False,
+    on_start: Callable[[str], None] | None = None,
+    on_outcome: Callable[[StageOutcome], None] | None = None,
+) -> list[StageOutcome]:
+    """Carry out these stages, in the order of a whole run; what is done is not repeated.
+
+    `on_start` and `on_outcome` are told of each stage before and after.
+    Raises StageError for an unknown stage, and whatever a stage raises.
+    """
+    unknown = sorted(set(stages) - set(STAGES))
+    if unknown:
+        raise StageError(f"there is no stage {unknown[0]!r}; choose from {', '.join(STAGES)}")
+    outcomes = []
+    with Session(run.experiment.compute.address) as session:
+        for stage in (stage for stage in STAGES if stage in stages):
+            if on_start is not None:
+                on_start(stage)
+            outcome = run_stage(run, stage, session, force=force)
+            outcomes.append(outcome)
+            if on_outcome is not None:
+                on_outcome(outcome)
+    return outcomes
+
+
+def run_stage(run: Run, stage: str, session: Session, *, force: bool = False) -> StageOutcome:
+    """One stage. Imports are late: each stage loads what it needs and no more."""
+    if stage == "plan":
+        from lorastyle.corpus.stage import plan
+        from lorastyle.distributed.base_identity import base_identity
+
+        image_size = int(base_identity(run.experiment.base)["image_size"])
+        return plan(run, image_size=image_size, force=force)
+    if stage == "train":
+        from lorastyle.distributed.fleet import train
+
+        return train(run, session=session, force=force)
+    if stage == "embed":
+        from lorastyle.distributed.dask_scheduler import dask_scheduler
+        from lorastyle.embedding.stage import embed
+
+        return embed(run, scheduler=dask_scheduler(session), force=force)
+    if stage == "sweep":
+        from lorastyle.distributed.sweep import sweep
+
+        return sweep(run, session=session, force=force)
+    if stage == "evaluate":
+        from lorastyle.evaluation.stage import evaluate
+
+        return evaluate(run, force=force)
+    from lorastyle.report.stage import report
+
+    return report(run, force=force)

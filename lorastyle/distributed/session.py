@@ -1,0 +1,130 @@
+"""`Session`: a Ray that is started when first needed and stopped by whoever started it.
+
+Inside a job, or with an address, it joins that cluster and leaves it as it was.
+Otherwise it starts a Ray of its own on this machine: loopback only, its own
+ports, directory and token, gone with the process. Nothing here ever stops a Ray
+that something else started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from lorastyle.errors import StageError
+
+# Ray puts Unix sockets some 65 characters below its directory, and the kernel
+# takes 107 at most: a longer TMPDIR would fail at start with an obscure message.
+_LONGEST_TEMP_DIR = 40
+
+
+class Session:
+    """A connection to Ray, made on the first `start` and undone on leaving the block.
+
+    `address` is a cluster's; None takes `RAY_ADDRESS` (a job's Ray sets it), or
+    starts a local Ray with `num_cpus` cores (None: all this process may use).
+    """
+
+    def __init__(self, address: str | None = None, num_cpus: int | None = None) -> None:
+        self.address = address
+        self.num_cpus = num_cpus
+        self._connected = False
+        self._temp_dir: Path | None = None
+
+    def start(self) -> Self:
+        """Connect unless connected. Raises StageError where the cluster does not answer."""
+        if self._connected:
+            return self
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        if address is None:
+            _use_a_token()
+        import ray
+
+        if ray.is_initialized():  # the caller's: use it, and leave it
+            return self
+        if address is None:
+            self._start_local(ray)
+        else:
+            _join(ray, address)
+        self._connected = True
+        return self
+
+    def _start_local(self, ray: Any) -> None:
+        temp_dir = Path(tempfile.mkdtemp(prefix="lorastyle-ray-"))
+        if len(str(temp_dir)) <= _LONGEST_TEMP_DIR:
+            self._temp_dir = temp_dir
+        else:
+            temp_dir.rmdir()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # `address="local"` because plain init joins a cluster that happens to run here.
+        ray.init(
+            address="local",
+            num_cpus=self.num_cpus or len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(self._temp_dir) if self._temp_dir else None,
+        )
+
+    def close(self, *, keep_logs: bool = False) -> None:
+        """Disconnect; stop the Ray that this session started, and only that."""
+        if not self._connected:
+            return
+        import ray
+
+        ray.shutdown()
+        self._connected = False
+        if self._temp_dir is not None and not keep_logs:
+            shutil.rmtree(self._temp_dir, ignore_errors=True)
+        self._temp_dir = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(keep_logs=kind is not None)
+
+
+def _join(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise StageError(
+            f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:200]}); "
+            "correct compute.address, or unset it to use this machine alone"
+        ) from error
+
+
+def _use_a_token() -> None:
+    """Give the local Ray a token of its own, so that no other user can run code in it.
+
+    Ray reads both variables when it is first imported, and otherwise writes a
+    token into the home directory. An explicit choice of the user's stands.
+    """
+    if "ray" in sys.modules or "RAY_AUTH_MODE" in os.environ:
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@contextlib.contextmanager
+def opened(session: Session | None, address: str | None = None) -> Any:
+    """The caller's session, started; or one of our own for the length of the block."""
+    if session is not None:
+        yield session.start()
+        return
+    with Session(address) as own:
+        yield own.start()

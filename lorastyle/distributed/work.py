@@ -1,0 +1,222 @@
+"""What a training actor does, as ordinary functions: no Ray in here.
+
+A `Workbench` is everything that is loaded once per process. `train_batch` trains
+one stack of adapters and writes their rows itself; only small records go back.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorastyle.config import TrainingConfig
+from lorastyle.corpus.stage import read_catalogue
+from lorastyle.distributed.materials import (
+    CataloguedImage,
+    LatentCache,
+    images_of,
+    index_catalogue,
+    texts_of,
+)
+from lorastyle.errors import LorastyleError
+from lorastyle.records import AdapterSpec, digest
+from lorastyle.runs import Run, write_atomically
+from lorastyle.store.adapter_store import AdapterStore
+
+SPEED_SETTINGS = {"stack", "checkpoint_every"}
+"""Training settings that change how fast an adapter is made, not what it becomes."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An adapter to be trained, and the identity of everything that determines it."""
+
+    spec: AdapterSpec
+    digest: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a task: `ok`, `zero`, `non_finite` or `failed`."""
+
+    row: int
+    adapter_id: str
+    status: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What one process trains with."""
+
+    base: Any
+    settings: TrainingConfig
+    images: Mapping[str, CataloguedImage]
+    latents: LatentCache
+    prior: Any
+    """Encoded regularisation images, or None."""
+    store: AdapterStore
+    checkpoints: Path
+
+
+def determining(settings: TrainingConfig) -> dict[str, Any]:
+    """The training settings that an adapter's weights depend on."""
+    return settings.model_dump(mode="json", exclude=SPEED_SETTINGS)
+
+
+def make_tasks(
+    specs: Sequence[AdapterSpec],
+    images: Mapping[str, CataloguedImage],
+    settings: TrainingConfig,
+    base: Mapping[str, Any],
+) -> list[Task]:
+    """Tasks with their digests: spec, settings, base model, image contents and captions."""
+    common = {"settings": determining(settings), "base": base["sha256"]}
+    return [
+        Task(
+            spec,
+            digest(
+                {
+                    **common,
+                    "spec": spec.to_dict(),
+                    "images": [
+                        [image.content_hash, image.caption] for image in images_of(spec, images)
+                    ],
+                }
+            ),
+        )
+        for spec in specs
+    ]
+
+
+def open_workbench(directory: Path, root: Path, n_rows: int) -> Workbench:
+    """Load the base model once, and open the run's store, making it if it is not there.
+
+    Any number of processes may do this at the same time.
+    """
+    import torch
+
+    from lorastyle.base.loading import load_base
+
+    run = Run.open(directory)
+    settings = run.experiment.training
+    base = load_base(
+        run.experiment.base, device="cuda" if torch.cuda.is_available() else torch.device("cpu")
+    )
+    latents = LatentCache(directory / "latents" / base.identity.sha256[:16], base)
+    return Workbench(
+        base=base,
+        settings=settings,
+        images=index_catalogue(read_catalogue(run), root),
+        latents=latents,
+        prior=_prior(directory, base, settings) if settings.prior_weight > 0 else None,
+        store=_open_store(run.store_path, base, settings, n_rows),
+        checkpoints=directory / "checkpoints",
+    )
+
+
+def _open_store(path: Path, base: Any, settings: TrainingConfig, n_rows: int) -> AdapterStore:
+    from lorastyle.adapters.initial import initial_vector
+    from lorastyle.adapters.targets import layout_of
+
+    layout = layout_of(base.unet, settings.rank, settings.sub_network)
+    shared = settings.initialisation == "shared"
+    init = {"initialisation": settings.initialisation, "init_seed": settings.init_seed}
+    values = {
+        "base": base.identity.to_dict(),
+        "alpha": settings.alpha,
+        "n_rows": n_rows,
+        "init": init,
+        "initial": initial_vector(layout, settings.init_seed) if shared else None,
+    }
+    try:
+        return AdapterStore.create(path, layout, **values)
+    except OSError:
+        # Another process moved its own into place first; if not, this says what is wrong.
+        return AdapterStore.create(path, layout, **values)
+
+
+def train_batch(bench: Workbench, tasks: Sequence[Task]) -> list[Done]:
+    """Train these adapters together and commit their rows; rows that are current stay.
+
+    An adapter whose images or captions cannot be used is recorded as failed, and
+    the others go on. Errors of the training itself are the caller's to handle.
+    """
+    from lorastyle.training.trainer import train_stack
+
+    items, done = [], []
+    for task in tasks:
+        try:
+            items.append((task, _item(bench, task.spec)))
+        except (LorastyleError, OSError, ValueError) as error:
+            done.append(give_up(bench.store, task, f"{type(error).__name__}: {error}"))
+    if not items:
+        return done
+    checkpoint = (
+        bench.checkpoints / f"{digest([task.digest for task, _ in items])[:24]}.safetensors"
+    )
+    trained = train_stack(
+        bench.base.unet,
+        bench.base.scheduler,
+        [item for _, item in items],
+        bench.settings,
+        prior=bench.prior,
+        checkpoint=checkpoint if bench.settings.checkpoint_every else None,
+    )
+    done += [
+        _commit(bench.store, task, adapter)
+        for (task, _), adapter in zip(items, trained, strict=True)
+    ]
+    checkpoint.unlink(missing_ok=True)
+    return done
+
+
+def give_up(store: AdapterStore, task: Task, reason: str) -> Done:
+    """Record a task as failed."""
+    spec = task.spec
+    record = store.quarantine(spec.row, spec, reason, spec_digest=task.digest)
+    return Done(spec.row, spec.adapter_id, record.status, reason)
+
+
+def _commit(store: AdapterStore, task: Task, adapter: Any) -> Done:
+    spec = task.spec
+    if not store.is_current(spec.row, task.digest):
+        store.commit(spec.row, adapter.vector, spec, adapter.receipt, spec_digest=task.digest)
+    record = store.record(spec.row)
+    return Done(spec.row, spec.adapter_id, record.status if record else "missing")
+
+
+def _item(bench: Workbench, spec: AdapterSpec) -> Any:
+    from lorastyle.base.latents import encode_captions
+    from lorastyle.training.trainer import TrainingItem
+
+    images = images_of(spec, bench.images)
+    mean, std = bench.latents.load(images)
+    texts = texts_of(spec, images, identifier=bench.settings.identifier)
+    text = encode_captions(bench.base, texts)
+    return TrainingItem(latents_mean=mean, latents_std=std, text=text, spec=spec)
+
+
+def _prior(directory: Path, base: Any, settings: TrainingConfig) -> Any:
+    """Regularisation images, sampled from the base model once and kept in the run."""
+    from lorastyle.base.latents import encode_captions, encode_images
+    from lorastyle.training.trainer import EncodedImages
+
+    key = digest(
+        [base.identity.sha256, settings.prior_caption, settings.n_prior_images, settings.seed]
+    )[:24]
+    path = directory / "prior" / f"{key}.npy"
+    captions = [settings.prior_caption] * settings.n_prior_images
+    if not path.exists():
+        from lorastyle.base.sampling import sample
+
+        buffer = io.BytesIO()
+        np.save(buffer, sample(base, captions, seed=settings.seed))
+        write_atomically(path, buffer.getvalue())
+    mean, std = encode_images(base, np.load(path))
+    return EncodedImages(latents_mean=mean, latents_std=std, text=encode_captions(base, captions))
