@@ -18,14 +18,17 @@ from lorastyle.corpus.folder import Work
 PARTICLES = frozenset(
     ("van", "von", "der", "den", "ter", "ten", "del", "della", "dos", "the", "and", "iii")
 )
-"""Parts of names that are also everyday words, so never scrubbed on their own."""
+"""Parts of names that are also everyday words, so scrubbed only with a name after them."""
 MIN_PART_LETTERS = 3
 TOKEN_LENGTH = 6
 CONSONANTS = "bcdfghjklmnpqrstvwxz"
 TOKEN_ALPHABET = CONSONANTS + "23456789"
 """No vowels: a token must not be a word that the text encoder knows."""
 
-_BEFORE_NAME = r"(?:\b(?:(?:painted|drawn|made)\s+by|by|in\s+the\s+(?:style|manner)\s+of)\s+)?"
+_BEFORE_NAME = (
+    r"(?:\b(?:(?:painted|drawn|made)\s+by|by|in\s+the\s+(?:style|manner)\s+of)\s+)?"
+    rf"(?:\b(?:{'|'.join(sorted(PARTICLES))})\s+)*"
+)
 _LEFT_DANGLING = re.compile(r"(?:[\s,;:.\-]|\b(?:by|of|from|after|in|with|and|the|a|an))+$", re.I)
 
 
@@ -51,7 +54,7 @@ def finish_captions(
     finished, touched = [], []
     for work in works:
         caption = scrub(work.caption, scrubber)
-        if caption != " ".join(work.caption.split()):
+        if caption != scrub(work.caption, None):
             touched.append(ScrubbedCaption(work.image_id, work.caption, caption or template))
         finished.append(replace(work, caption=caption or template))
     return finished, touched
@@ -94,6 +97,7 @@ def scrub(caption: str, pattern: re.Pattern[str] | None) -> str:
         end = match.end()
     rest = re.sub(r"\s+", " ", "".join([*kept, text[end:]]))
     rest = re.sub(r"\s+([,;:.])", r"\1", re.sub(r"\(\s*\)", "", rest))
+    rest = re.sub(r"[,;:]+([,;:.])", r"\1", rest)
     return _LEFT_DANGLING.sub("", rest).strip(" ,;:")
 
 

@@ -126,9 +126,8 @@ def folder_digest(root: Path, metadata_csv: Path | None = None) -> str:
         raise CorpusError(f"there is no folder {root}; set corpus.path to a folder PATH/ARTIST/")
     hasher = hashlib.sha256()
     for path in sorted(_walk(root), key=lambda path: path.as_posix()):
-        hasher.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
-        if path.suffix.lower() == ".txt":
-            hasher.update(path.read_bytes())
+        name, size = path.relative_to(root).as_posix(), path.stat().st_size if path.exists() else -1
+        hasher.update(f"{name}\0{size}\0{_side_car_text(path, root)}\0".encode())
     described_by = index_file(root, metadata_csv)
     if described_by is not None and described_by.is_file():
         hasher.update(described_by.read_bytes())
@@ -153,10 +152,10 @@ def _list_entries(root: Path, index: Path | None) -> tuple[list[_Entry], list[Le
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Files below `root`; hidden ones, which systems scatter about, are none of ours."""
+    """Files and links below `root`; hidden ones, which systems scatter about, are none of ours."""
     for path in root.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.is_file() and not hidden:
+        if (path.is_file() or path.is_symlink()) and not hidden:
             yield path
 
 
@@ -165,7 +164,9 @@ def _scan(root: Path) -> tuple[list[str], list[LeftOut]]:
     images, others = [], []
     for path in _walk(root):
         name = path.relative_to(root).as_posix()
-        if path.suffix.lower() in SUFFIXES:
+        if not path.is_file():
+            others.append(LeftOut(name, "a link to a folder or to nothing; it is not followed"))
+        elif path.suffix.lower() in SUFFIXES:
             images.append(name)
         elif "/" in name and path.suffix.lower() != ".txt":
             others.append(LeftOut(name, f"not one of {', '.join(SUFFIXES)}"))
@@ -215,7 +216,7 @@ def _read_work(root: Path, entry: _Entry, min_side: int) -> Work | LeftOut:
     path = root / entry.path
     if not path.is_file():
         return LeftOut(entry.path, "there is no such file")
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not _is_inside(path, root):
         return LeftOut(entry.path, "leads outside the folder")
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -228,7 +229,7 @@ def _read_work(root: Path, entry: _Entry, min_side: int) -> Work | LeftOut:
     # Decoders raise whatever their format's parser happens to trip over.
     except Exception as error:
         return LeftOut(entry.path, f"cannot be decoded: {' '.join(str(error).split())}")
-    caption = entry.caption or _side_car_text(path)
+    caption = entry.caption or _side_car_text(path.with_suffix(".txt"), root)
     genre = entry.genre or "unknown"
     return Work(entry.path, entry.path, entry.artist, genre, caption, content_hash, width, height)
 
@@ -243,12 +244,17 @@ def _hash_pixels(image: Image.Image) -> str:
     return hashlib.sha256(header.encode() + pixels.tobytes()).hexdigest()
 
 
-def _side_car_text(path: Path) -> str:
-    side_car = path.with_suffix(".txt")
-    if not side_car.is_file():
+def _is_inside(path: Path, root: Path) -> bool:
+    """False for a link that leads elsewhere: a shared corpus must not read its reader's files."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def _side_car_text(path: Path, root: Path) -> str:
+    """The text of a caption file on one line; empty for any other file, or none."""
+    if path.suffix.lower() != ".txt" or not path.is_file() or not _is_inside(path, root):
         return ""
-    text = side_car.read_text(encoding="utf-8", errors="replace")
-    return " ".join(text[:MAX_CAPTION_CHARACTERS].split())
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return " ".join(file.read(MAX_CAPTION_CHARACTERS).split())
 
 
 def _without_duplicates(works: Sequence[Work]) -> tuple[list[Work], list[LeftOut]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from lorastyle.corpus.captions import ScrubbedCaption, finish_captions
-from lorastyle.corpus.folder import LeftOut, Work, folder_digest, read_folder
+from lorastyle.corpus.folder import SUFFIXES, LeftOut, Work, folder_digest, read_folder
 from lorastyle.corpus.planning import choose_artists, make_catalogue, make_specs
 from lorastyle.corpus.procedural import write_corpus
 from lorastyle.errors import StageError
@@ -121,8 +121,8 @@ def _paint(run: Run, image_size: int) -> None:
 def _read_images(
     root: Path, metadata: Path | None, min_side: int
 ) -> tuple[list[Work], list[LeftOut]]:
-    n_files = sum(1 for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
-    with progress("plan", n_files, "files") as shown:
+    n_images = sum(path.suffix.lower() in SUFFIXES for path in root.rglob("*"))
+    with progress("plan", n_images, "images") as shown:
         return read_folder(root, metadata, min_side=min_side, shown=shown)
 
 
