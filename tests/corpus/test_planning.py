@@ -192,7 +192,7 @@ def test_the_papers_sets_overlap_about_as_the_paper_says():
     """Section 3: "only 39% on average and 50% at most", with 100 works or more an artist.
 
     Pairs of random sets of 10 of 70 images share 14%; the set most like a given
-    one shares a good third. So the paper's average is of nearest sets.
+    one shares a good third. The paper's average fits the latter, which it does not say.
     """
     paper = parse_experiment({})
     catalogue = make_catalogue(works_of({"a": 100, "b": 100, "c": 100}), paper)
