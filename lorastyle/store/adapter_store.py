@@ -1,0 +1,402 @@
+"""`AdapterStore`: the weights of all adapters of a run, a row each, in one Zarr group.
+
+    adapters.zarr/
+      zarr.json                    layout, base model, alpha, rank, initialisation
+      weights/c/ROW/0              one shard a row: one file, one writer
+      initial/                     the initial vector all adapters share, once
+      commits/ROW.json             written last; a row without one does not exist
+
+Inner chunks are column blocks, so that reading a few columns of every row is as
+cheap as reading rows. Nothing is compressed: trained float32 does not compress.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from lorastyle.adapters.layout import AdapterLayout
+from lorastyle.errors import StoreError
+from lorastyle.records import AdapterSpec, digest
+from lorastyle.store.commits import CommitLog, CommitRecord, finite_values
+from lorastyle.store.shards import RowShards
+
+Vector = npt.NDArray[np.float32]
+
+SCHEMA_VERSION = 1
+MAX_BLOCK = 65_536
+"""Columns of an inner chunk, at most: 256 KiB, cheap to skip and cheap to read."""
+COMMIT_ATTEMPTS = 5
+TABLE_COLUMNS = ("row", "adapter_id", "artist", "genre", "role", "index")
+
+
+@dataclass(frozen=True)
+class AdapterStore:
+    """An open store. Cheap to open and to pickle; safe to open in many processes.
+
+    Any process may commit any row: a row is one file, and the last of two racing
+    writers leaves row and record in agreement.
+    """
+
+    path: Path
+    layout: AdapterLayout
+    attributes: Mapping[str, Any]
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        layout: AdapterLayout,
+        *,
+        base: Mapping[str, Any],
+        alpha: float,
+        n_rows: int,
+        init: Mapping[str, Any],
+        initial: Vector | None = None,
+    ) -> Self:
+        """Make a store, or open the one that is there if it is the same.
+
+        `base` is the base model's identity and `init` says how `lora_A` started
+        (initialisation, init_seed); both plain JSON. `initial` (d,) is the vector
+        all adapters start from, where they share one. A store that is there is
+        grown to `n_rows`, never shrunk. Raises StoreError naming what differs.
+        """
+        path = Path(path)
+        attributes = _attributes(layout, base, alpha, init, initial)
+        if path.exists():
+            store = cls.open(path)
+            store._refuse_other(attributes)
+            store.grow(n_rows)
+            return store
+        # Built aside and moved: a half-made store is never seen.
+        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        _write_group(aside, layout.size, n_rows, attributes, initial)
+        aside.rename(path)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open a store. Raises StoreError if there is none, or one of another version."""
+        path = Path(path)
+        try:
+            attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+            version = attributes["schema_version"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{path} is not an adapter store; make one with `lorastyle train RUN`"
+            ) from error
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+                "open it with the release it was written with"
+            )
+        return cls(path, AdapterLayout.from_dict(attributes["layout"]), attributes)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows there is room for, committed or not."""
+        # Read each time: another process may have grown it.
+        return int(self._weights_metadata()["shape"][0])
+
+    @property
+    def size(self) -> int:
+        """Length d of an adapter vector."""
+        return self.layout.size
+
+    @property
+    def rank(self) -> int:
+        return self.layout.rank
+
+    @property
+    def alpha(self) -> float:
+        return float(self.attributes["alpha"])
+
+    @property
+    def scaling(self) -> float:
+        """`alpha / rank`: what the update `B @ A` is multiplied with."""
+        return self.alpha / self.rank
+
+    @property
+    def block(self) -> int:
+        """Columns of an inner chunk."""
+        return self._shards.block
+
+    @cached_property
+    def initial(self) -> Vector | None:
+        """The initial vector (d,) all adapters share, or None."""
+        if "initial" not in zarr.open_group(self.path, mode="r"):
+            return None
+        return np.asarray(zarr.open_array(self.path, path="initial", mode="r")[:], np.float32)
+
+    def _weights_metadata(self) -> dict[str, Any]:
+        path = self.path / "weights" / "zarr.json"
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    @cached_property
+    def _shards(self) -> RowShards:
+        (codec,) = self._weights_metadata()["codecs"]
+        block = int(codec["configuration"]["chunk_shape"][1])
+        return RowShards(self.path / "weights" / "c", self.size, block)
+
+    @property
+    def _commits(self) -> CommitLog:
+        return CommitLog(self.path / "commits")
+
+    def grow(self, n_rows: int) -> None:
+        """Make room for at least `n_rows` rows. For a single owner, before writers start."""
+        if n_rows > self.n_rows:
+            zarr.open_array(self.path, path="weights", mode="r+").resize((n_rows, self.size))
+
+    def commit(
+        self,
+        row: int,
+        vector: Vector,
+        spec: AdapterSpec | Mapping[str, Any],
+        receipt: Mapping[str, Any],
+        *,
+        spec_digest: str | None = None,
+    ) -> CommitRecord:
+        """Write a row (d,) and then its record; returns the record that stands.
+
+        `spec_digest` identifies all that determined the weights; by default the
+        spec alone. A zero or non-finite adapter is recorded as such. Written rows
+        are read back, so that a full disk or a racing writer cannot leave a
+        record beside other weights.
+        """
+        vector = self._checked(row, vector)
+        spec = _plain(spec)
+        record = CommitRecord(
+            row=row,
+            status=self._status(vector),
+            spec_digest=spec_digest or digest(spec),
+            checksum=checksum_of(vector),
+            spec=spec,
+            receipt=finite_values(receipt),
+        )
+        before = self._commits.read(row)
+        if before is not None and (before.spec_digest, before.checksum) == (
+            record.spec_digest,
+            record.checksum,
+        ) and self.verify(row):
+            return before
+        return self._write_until_in_place(record, vector)
+
+    def _write_until_in_place(self, record: CommitRecord, vector: Vector) -> CommitRecord:
+        """Whoever of two writers looks last sees its own end state, or repairs it."""
+        for _ in range(COMMIT_ATTEMPTS):
+            self._commits.erase(record.row)
+            self._shards.write(record.row, vector)
+            self._commits.write(record)
+            standing = self._commits.read(record.row)
+            if standing is not None and self._matches(standing):
+                return standing
+        raise StoreError(
+            f"row {record.row} of {self.path} does not read back as written, "
+            f"{COMMIT_ATTEMPTS} times; check the free space and that no other run writes there"
+        )
+
+    def quarantine(
+        self,
+        row: int,
+        spec: AdapterSpec | Mapping[str, Any],
+        reason: str,
+        *,
+        spec_digest: str | None = None,
+    ) -> CommitRecord:
+        """Record that an adapter failed. A good row of the same spec is left alone."""
+        self._check_row(row)
+        spec = _plain(spec)
+        identity = spec_digest or digest(spec)
+        before = self._commits.read(row)
+        if before is not None and before.status != "failed" and before.spec_digest == identity:
+            return before
+        record = CommitRecord(row, "failed", identity, None, spec, {}, reason)
+        self._commits.write(record)
+        return record
+
+    def committed(self) -> dict[int, CommitRecord]:
+        """Every committed row's record, by ascending row; failed ones among them."""
+        return self._commits.read_all()
+
+    def record(self, row: int) -> CommitRecord | None:
+        """A row's record, or None where the row does not exist."""
+        return self._commits.read(row)
+
+    def is_current(self, row: int, spec_digest: str) -> bool:
+        """True if the row was made from this spec: nothing to do. Failed rows are not."""
+        record = self._commits.read(row)
+        return record is not None and _is_current(record, spec_digest)
+
+    def missing(self, spec_digests: Mapping[int, str]) -> list[int]:
+        """Of these rows, by spec digest, those still to be trained; ascending."""
+        there = self.committed()
+        return [
+            row
+            for row, spec_digest in sorted(spec_digests.items())
+            if row not in there or not _is_current(there[row], spec_digest)
+        ]
+
+    def rows(self, status: str = "ok") -> list[int]:
+        """Committed rows of a status, ascending."""
+        return [row for row, record in self.committed().items() if record.status == status]
+
+    def table(self, status: str = "ok") -> pd.DataFrame:
+        """Who the rows are: columns row, adapter_id, artist, genre, role, index."""
+        records = [record for record in self.committed().values() if record.status == status]
+        rows = [
+            {"row": record.row, **{key: record.spec.get(key) for key in TABLE_COLUMNS[1:]}}
+            for record in records
+        ]
+        return pd.DataFrame(rows, columns=list(TABLE_COLUMNS))
+
+    def read_rows(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Vector:
+        """Vectors (m, d) float32 of these rows, in this order."""
+        return self.read_columns(rows, slice(0, self.size))
+
+    def read_columns(
+        self, rows: Sequence[int] | npt.NDArray[np.integer[Any]], columns: slice
+    ) -> Vector:
+        """A contiguous column range of these rows: (m, width) float32.
+
+        Raises StoreError naming a row that is missing or damaged.
+        """
+        start, stop, step = columns.indices(self.size)
+        if step != 1:
+            raise StoreError(f"columns {columns} are not contiguous; read them with step 1")
+        return self._shards.read([int(row) for row in rows], slice(start, max(start, stop)))
+
+    def verify(self, row: int) -> bool:
+        """True if the row's weights are those its record was written for."""
+        record = self._commits.read(row)
+        return record is not None and self._matches(record)
+
+    def _matches(self, record: CommitRecord) -> bool:
+        if record.checksum is None:
+            return True
+        try:
+            return checksum_of(self.read_rows([record.row])[0]) == record.checksum
+        except StoreError:
+            return False
+
+    def _checked(self, row: int, vector: Vector) -> Vector:
+        self._check_row(row)
+        if vector.shape != (self.size,):
+            raise StoreError(
+                f"the vector for row {row} has shape {vector.shape}, the store holds "
+                f"({self.size},); train it with the store's layout"
+            )
+        return np.ascontiguousarray(vector, dtype="<f4")
+
+    def _check_row(self, row: int) -> None:
+        if not 0 <= row < self.n_rows:
+            raise StoreError(f"{self.path} has {self.n_rows} rows, not row {row}; grow it first")
+
+    def _status(self, vector: Vector) -> str:
+        if not np.isfinite(vector).all():
+            return "non_finite"
+        changes = any(
+            vector[entry.offset : entry.stop].any()
+            for entry in self.layout.entries
+            if entry.factor == "B"
+        )
+        return "ok" if changes else "zero"
+
+    def _refuse_other(self, wanted: Mapping[str, Any]) -> None:
+        for key, what in (
+            ("layout_hash", "layout"),
+            ("base", "base model"),
+            ("alpha", "alpha"),
+            ("init", "initialisation"),
+        ):
+            there, here = self.attributes[key], wanted[key]
+            if there != here:
+                raise StoreError(
+                    f"{self.path} holds adapters of another {what} ({there!r} there, {here!r} "
+                    "here); choose another run, or delete the store to train them again"
+                )
+
+
+def digest_of_contents(store: AdapterStore) -> str:
+    """SHA-256 over every committed row's number, status, checksum and spec digest."""
+    return digest(
+        [
+            [record.row, record.status, record.checksum, record.spec_digest]
+            for record in store.committed().values()
+        ]
+    )
+
+
+def checksum_of(vector: Vector) -> str:
+    """SHA-256 of the float32 little-endian bytes."""
+    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").tobytes()).hexdigest()
+
+
+def spec_digests(specs: Iterable[AdapterSpec]) -> dict[int, str]:
+    """Default spec digests by row, where nothing but the spec determines an adapter."""
+    return {spec.row: digest(spec.to_dict()) for spec in specs}
+
+
+def _is_current(record: CommitRecord, spec_digest: str) -> bool:
+    return record.status != "failed" and record.spec_digest == spec_digest
+
+
+def _plain(spec: AdapterSpec | Mapping[str, Any]) -> dict[str, Any]:
+    return spec.to_dict() if isinstance(spec, AdapterSpec) else dict(spec)
+
+
+def _attributes(
+    layout: AdapterLayout,
+    base: Mapping[str, Any],
+    alpha: float,
+    init: Mapping[str, Any],
+    initial: Vector | None,
+) -> dict[str, Any]:
+    """The group's attributes, as they read back from JSON."""
+    start = dict(init)
+    if initial is not None:
+        start["initial_hash"] = checksum_of(initial)
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "layout": layout.to_dict(),
+        "layout_hash": layout.hash(),
+        "rank": layout.rank,
+        "alpha": float(alpha),
+        "base": dict(base),
+        "init": start,
+    }
+    return dict(json.loads(json.dumps(values, allow_nan=False)))
+
+
+def _write_group(
+    path: Path, size: int, n_rows: int, attributes: dict[str, Any], initial: Vector | None
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    group = zarr.create_group(path, attributes=attributes)
+    n_blocks = -(-size // MAX_BLOCK)
+    block = -(-size // n_blocks)
+    group.create_array(
+        "weights",
+        shape=(n_rows, size),
+        shards=(1, n_blocks * block),
+        chunks=(1, block),
+        dtype="<f4",
+        compressors=[Crc32cCodec()],
+        dimension_names=("adapter", "parameter"),
+    )
+    if initial is not None:
+        array = group.create_array("initial", shape=(size,), dtype="<f4", compressors=None)
+        array[:] = np.asarray(initial, dtype="<f4")

@@ -1,0 +1,95 @@
+"""Commit records: what makes a row of the store exist.
+
+One small JSON file a row, written last and all at once. A row whose weights are
+there but whose record is not was interrupted, and counts as absent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lorastyle.errors import StoreError
+from lorastyle.runs import write_json
+
+STATUSES: tuple[str, ...] = ("ok", "zero", "non_finite", "failed")
+"""Only `ok` rows enter a fit. `zero`: the update is exactly zero. `failed`: no weights."""
+
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CommitRecord:
+    """What is known about one row: where it comes from and whether it can be used."""
+
+    row: int
+    status: str
+    spec_digest: str
+    """Identity of all that determined the weights: same digest, nothing to do."""
+    checksum: str | None
+    """SHA-256 of the row's float32 little-endian bytes; None where it has no weights."""
+    spec: dict[str, Any] = field(default_factory=dict)
+    receipt: dict[str, Any] = field(default_factory=dict)
+    """Losses, time, norm: from the trainer."""
+    reason: str | None = None
+    """Why it failed."""
+    version: int = RECORD_VERSION
+
+
+def finite_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what JSON cannot hold and name it under `not_finite`.
+
+    >>> finite_values({"loss_last": float("nan"), "steps": 60})
+    {'steps': 60, 'not_finite': ['loss_last']}
+    """
+    bad = [key for key, value in values.items() if _is_non_finite(value)]
+    kept = {key: value for key, value in values.items() if key not in bad}
+    return {**kept, "not_finite": bad} if bad else kept
+
+
+def _is_non_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class CommitLog:
+    """The directory of commit records."""
+
+    directory: Path
+
+    def path(self, row: int) -> Path:
+        return self.directory / f"{row:08d}.json"
+
+    def write(self, record: CommitRecord) -> None:
+        """Make the row exist."""
+        write_json(self.path(record.row), asdict(record))
+
+    def erase(self, row: int) -> None:
+        """Make the row absent."""
+        self.path(row).unlink(missing_ok=True)
+
+    def read(self, row: int) -> CommitRecord | None:
+        """The record of a row, or None where it does not exist."""
+        return self._load(self.path(row))
+
+    def read_all(self) -> dict[int, CommitRecord]:
+        """Every record by row, in ascending order."""
+        if not self.directory.is_dir():
+            return {}
+        records = (self._load(path) for path in sorted(self.directory.glob("[0-9]*.json")))
+        return {record.row: record for record in records if record is not None}
+
+    def _load(self, path: Path) -> CommitRecord | None:
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return CommitRecord(**values)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"commit record {path} is damaged; delete it to have its row made again"
+            ) from error
