@@ -1,0 +1,173 @@
+"""`StyleSpace`: PCA and calibration for one task, from Gram matrices.
+
+Section 4 of the paper fits two. `clustering`: PCA on the train adapters but the
+last few of each artist, which calibrate. `retrieval`: PCA on all train adapters,
+calibrated with queries made from training images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lorastyle.embedding.calibration import Calibration, CalibrationForm, fit_calibration
+from lorastyle.embedding.gram import Gram, GramSet
+from lorastyle.embedding.pca import GramPCA
+from lorastyle.errors import TooFewAdaptersError
+from lorastyle.records import Role
+
+Task = Literal["clustering", "retrieval"]
+Rows = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StyleSpace:
+    """Where adapters of one representation and sub-network lie by style.
+
+    `table` has one line an adapter (columns row, adapter_id, artist, genre, role,
+    index) and may be any part of the embedded adapters that holds the fit ones.
+    """
+
+    task: Task
+    representation: str
+    sub_network: str
+    table: pd.DataFrame
+    fit_rows: Rows
+    calibration_rows: Rows
+    pca: GramPCA
+    calibration: Calibration
+    _raw: Scores = field(repr=False)
+    """Uncalibrated scores of every adapter of the table, (n, k)."""
+
+    @property
+    def n_components(self) -> int:
+        """The most components there are scores for."""
+        return self.pca.n_components_
+
+    @property
+    def is_calibrated(self) -> bool:
+        """False where there were no calibration adapters."""
+        return len(self.calibration_rows) > 0
+
+    def rows(self, role: Role | str) -> Rows:
+        """Store rows to be measured in a role; for `train`, those the PCA saw."""
+        if role == Role.TRAIN:
+            return self.fit_rows
+        here = self.table["role"] == str(role)
+        return np.asarray(self.table.loc[here, "row"], np.int64)
+
+    def artists(self, rows: Rows) -> npt.NDArray[np.object_]:
+        """Artist of each row: (m,)."""
+        return self.table["artist"].to_numpy(object)[self._positions(rows)]
+
+    def scores(
+        self, rows: Rows, *, calibrated: bool = True, n_components: int | None = None
+    ) -> Scores:
+        """Scores (m, k) of these rows on the first `n_components`.
+
+        Fit adapters keep their PCA scores. Held-out ones are projected and, unless
+        `calibrated` is False, calibrated.
+        """
+        positions = self._positions(rows)
+        scores = self._raw[positions][:, :n_components]
+        if not calibrated:
+            return scores
+        held_out = ~np.isin(rows, self.fit_rows)
+        return np.where(held_out[:, None], self.calibration.apply(scores), scores)
+
+    def _positions(self, rows: Rows) -> Rows:
+        position = pd.Index(self.table["row"]).get_indexer(pd.Index(np.asarray(rows, np.int64)))
+        if (position < 0).any():
+            raise KeyError(f"row {rows[int(np.argmin(position))]} is not in this style space")
+        return np.asarray(position, np.int64)
+
+
+def build_space(
+    grams: GramSet,
+    rows: pd.DataFrame | None = None,
+    task: Task = "clustering",
+    representation: str = "factors",
+    sub_network: str = "full",
+    *,
+    max_components: int | None = None,
+    form: CalibrationForm = "full",
+    n_calibration: int = 3,
+) -> StyleSpace:
+    """Fit the space of one task. Seconds at the paper's size, no pass over the store.
+
+    `rows` is the part of `grams.table` to use (default: all). `n_calibration` is
+    `protocol.calibration`, the last train adapters of each artist that calibrate
+    clustering; retrieval ignores it. Raises TooFewAdaptersError.
+    """
+    table = (grams.table if rows is None else rows).reset_index(drop=True)
+    fit_rows, calibration_rows = split_rows(table, task, n_calibration)
+    if len(fit_rows) < 2:
+        raise TooFewAdaptersError(
+            f"the {task} space needs at least 2 fit adapters, there are {len(fit_rows)}; train more"
+        )
+    gram = grams.matrix(representation, sub_network)
+    fit, everyone = grams.positions(fit_rows), grams.positions(table["row"])
+    pca = GramPCA(max_components).fit(gram[np.ix_(fit, fit)])
+    raw = _raw_scores(pca, gram, fit, everyone)
+    calibration = _calibrate(table, raw, fit_rows, calibration_rows, form)
+    return StyleSpace(
+        task,
+        representation,
+        sub_network,
+        table,
+        fit_rows,
+        calibration_rows,
+        pca,
+        calibration,
+        raw,
+    )
+
+
+def split_rows(table: pd.DataFrame, task: Task, n_calibration: int) -> tuple[Rows, Rows]:
+    """Fit rows and calibration rows of a task, ascending.
+
+    An artist whose adapters are too few keeps one to be fitted on.
+    """
+    train = table[table["role"] == Role.TRAIN.value].sort_values("row")
+    if task == "retrieval":
+        queries = table.loc[table["role"] == Role.QUERY_CALIBRATION.value, "row"]
+        return _sorted(train["row"]), _sorted(queries)
+    by_artist = train.sort_values("index").groupby("artist")["index"]
+    from_the_end = by_artist.cumcount(ascending=False)
+    calibrates = (from_the_end < n_calibration) & (by_artist.cumcount() > 0)
+    chosen = train.loc[calibrates.reindex(train.index), "row"]
+    return _sorted(train.loc[~train["row"].isin(chosen), "row"]), _sorted(chosen)
+
+
+def _sorted(rows: pd.Series[int]) -> Rows:
+    return np.sort(rows.to_numpy(np.int64))
+
+
+def _raw_scores(pca: GramPCA, gram: Gram, fit: Rows, everyone: Rows) -> Scores:
+    raw = pca.transform(gram[np.ix_(everyone, fit)])
+    # The eigendecomposition's own scores for fit rows: equal to rounding, but exact.
+    place = {int(position): i for i, position in enumerate(fit)}
+    for i, position in enumerate(everyone):
+        if int(position) in place:
+            raw[i] = pca.scores_[place[int(position)]]
+    return raw
+
+
+def _calibrate(
+    table: pd.DataFrame,
+    raw: Scores,
+    fit_rows: Rows,
+    calibration_rows: Rows,
+    form: CalibrationForm,
+) -> Calibration:
+    if len(calibration_rows) == 0:
+        return Calibration.identity(raw.shape[1])
+    artists = table["artist"].to_numpy(object)
+    fits = table["row"].isin(fit_rows).to_numpy()
+    calibrates = table["row"].isin(calibration_rows).to_numpy()
+    return fit_calibration(raw[calibrates], artists[calibrates], raw[fits], artists[fits], form)
