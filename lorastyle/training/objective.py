@@ -1,0 +1,40 @@
+"""The denoising loss, adapter by adapter, with the prior-preservation term."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorastyle.errors import BaseModelError
+
+
+def training_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """What the U-Net should predict, by the scheduler's `prediction_type`."""
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        velocity: Tensor = scheduler.get_velocity(latents, noise, timesteps)
+        return velocity
+    raise BaseModelError(
+        f"the base model predicts {kind!r}; training knows 'epsilon' and 'v_prediction'"
+    )
+
+
+def adapter_losses(
+    prediction: Tensor, target: Tensor, n_adapters: int, prior_weight: float = 0.0
+) -> Tensor:
+    """Each adapter's own loss, (K,): sum these, for a mean over K would shrink gradients.
+
+    Shapes: (K * S, C, h, w), adapter-major. With `prior_weight` above 0 the
+    second half of each adapter's samples are regularisation images, as in
+    DreamBooth (Ruiz et al. 2023): mean(instance) + weight * mean(prior).
+    """
+    squared = (prediction.to(target.dtype) - target).square()
+    samples = squared.view(n_adapters, -1, squared[0].numel()).mean(dim=2)
+    if prior_weight == 0:
+        return samples.mean(dim=1)
+    instance, prior = samples.chunk(2, dim=1)
+    return torch.add(instance.mean(dim=1), prior.mean(dim=1), alpha=prior_weight)

@@ -1,0 +1,209 @@
+"""Train a stack of adapters together: specs and cached latents in, vectors out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from lorastyle.adapters.initial import initial_vector
+from lorastyle.adapters.layout import AdapterLayout, Vector
+from lorastyle.adapters.stacked import StackedAdapters
+from lorastyle.adapters.targets import layout_of
+from lorastyle.config import TrainingConfig
+from lorastyle.errors import TrainingError
+from lorastyle.records import AdapterSpec, digest
+from lorastyle.training.batches import Batches, EncodedImages, TrainingItem, check_items
+from lorastyle.training.checkpoint import TrainingState, resume, write_checkpoint
+from lorastyle.training.objective import adapter_losses, training_target
+from lorastyle.training.optimizer import clip_each, make_optimizer
+
+LOSS_WINDOW = 0.1
+"""Share of the steps, first and last, whose mean loss the receipt reports."""
+
+__all__ = ["EncodedImages", "TrainedAdapter", "TrainingItem", "train_stack"]
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """What became of a spec."""
+
+    spec: AdapterSpec
+    vector: Vector
+    """(d,), in layout order; not finite if the training diverged."""
+    receipt: dict[str, Any]
+    """JSON values: n_steps, stack (K), wall_s of the whole stack, finite, and, None where not
+    finite: loss_first, loss_last, norm, update_norm (distance from the initial vector)."""
+
+
+def train_stack(
+    unet: nn.Module,
+    scheduler: Any,
+    items: Sequence[TrainingItem],
+    settings: TrainingConfig,
+    *,
+    prior: EncodedImages | None = None,
+    checkpoint: Path | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> list[TrainedAdapter]:
+    """Train all items together, on the device the U-Net is on.
+
+    Items may have different numbers of images; all else has one shape. `prior`
+    holds regularisation images, for `settings.prior_weight` > 0: each step then
+    takes as many of them as of the item's own. With a `checkpoint` path and
+    `settings.checkpoint_every` > 0, an interrupted call is continued by the next
+    one and ends in the same bits (CPU); deleting the file is the caller's, once
+    the result is safe. `on_step` is told the number of steps done.
+
+    An adapter that diverges spoils nobody else's. Raises TrainingError for items
+    that do not fit together, LayoutMismatchError or BaseModelError for a U-Net
+    that cannot be trained so.
+    """
+    start = time.monotonic()
+    _check(items, settings, prior)
+    layout = layout_of(unet, settings.rank, settings.sub_network)
+    initial = [initial_vector(layout, item.spec.init_seed) for item in items]
+    identity = _identity(items, settings, prior, layout)
+    with StackedAdapters(unet, layout, len(items), scaling=settings.alpha / settings.rank) as stack:
+        for k, vector in enumerate(initial):
+            stack.load(k, vector)
+        run = _StackRun(unet, scheduler, stack, items, settings, prior)
+        losses = run.optimise(checkpoint, identity, on_step)
+        vectors = [stack.vector(k) for k in range(len(items))]
+    wall_s = time.monotonic() - start
+    return [
+        TrainedAdapter(
+            item.spec,
+            vectors[k],
+            {"stack": len(items), "wall_s": round(wall_s, 3)}
+            | _receipt(vectors[k], initial[k], losses[:, k]),
+        )
+        for k, item in enumerate(items)
+    ]
+
+
+class _StackRun:
+    """The training loop of one stack."""
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        scheduler: Any,
+        stack: StackedAdapters,
+        items: Sequence[TrainingItem],
+        settings: TrainingConfig,
+        prior: EncodedImages | None,
+    ) -> None:
+        self._unet, self._scheduler, self._stack = unet, scheduler, stack
+        self._settings = settings
+        self._dtype = next(unet.parameters()).dtype
+        self._batches = Batches(
+            items,
+            settings,
+            prior if settings.prior_weight > 0 else None,
+            n_timesteps=int(scheduler.config.num_train_timesteps),
+            like=stack.weights.detach(),
+        )
+        self._optimizer = make_optimizer(stack.weights, settings)
+        self._losses = torch.zeros(settings.n_steps, len(items), device=stack.weights.device)
+
+    def optimise(
+        self, checkpoint: Path | None, identity: str, on_step: Callable[[int], None] | None
+    ) -> npt.NDArray[np.float32]:
+        """Make the steps that are left; losses (n_steps, K)."""
+        every, n_steps = self._settings.checkpoint_every, self._settings.n_steps
+        path = checkpoint if every else None
+        done = resume(path, self._state(), identity) if path else 0
+        for step in range(done, n_steps):
+            self._step(step)
+            if path and (step + 1) % every == 0:
+                write_checkpoint(path, self._state(), identity)
+            if on_step is not None:
+                on_step(step + 1)
+        return self._losses.cpu().numpy()
+
+    def _step(self, step: int) -> None:
+        batch = self._batches.draw(step)
+        noisy = self._scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
+        target = training_target(self._scheduler, batch.latents, batch.noise, batch.timesteps)
+        prediction = self._unet(
+            noisy.to(self._dtype), batch.timesteps, batch.text.to(self._dtype), return_dict=False
+        )[0]
+        losses = adapter_losses(
+            prediction, target, self._stack.n_adapters, self._settings.prior_weight
+        )
+        self._stack.backward(losses.sum())
+        clip_each(self._stack.gradients, self._settings.max_grad_norm)
+        self._optimizer.step()
+        # Kept on the device: reading a loss here would wait for a GPU at every step.
+        self._losses[step] = losses.detach()
+
+    def _state(self) -> TrainingState:
+        adam = self._optimizer.state[self._stack.weights]
+        return TrainingState(
+            weights=self._stack.weights,
+            exp_avg=adam["exp_avg"],
+            exp_avg_sq=adam["exp_avg_sq"],
+            adam_step=adam["step"],
+            losses=self._losses,
+        )
+
+
+def _check(
+    items: Sequence[TrainingItem], settings: TrainingConfig, prior: EncodedImages | None
+) -> None:
+    if settings.prior_weight > 0 and prior is None:
+        raise TrainingError(
+            f"prior_weight={settings.prior_weight} needs regularisation images; "
+            "give them as `prior`, or set prior_weight=0"
+        )
+    check_items(items, prior)
+
+
+def _identity(
+    items: Sequence[TrainingItem],
+    settings: TrainingConfig,
+    prior: EncodedImages | None,
+    layout: AdapterLayout,
+) -> str:
+    """Digest of what determines the result: specs, settings, layout, and the images' bytes."""
+    sources = [item.images for item in items] + ([] if prior is None else [prior])
+    content = hashlib.sha256()
+    for source in sources:
+        for array in (source.latents_mean, source.latents_std, source.text):
+            content.update(np.ascontiguousarray(array).tobytes())
+    return digest(
+        {
+            "specs": [item.spec.to_dict() for item in items],
+            "settings": settings.model_dump(mode="json", exclude={"stack", "checkpoint_every"}),
+            "layout": layout.hash(),
+            "images": content.hexdigest(),
+        }
+    )
+
+
+def _receipt(vector: Vector, initial: Vector, losses: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """How one adapter's training went; losses (n_steps,)."""
+    window = max(1, round(LOSS_WINDOW * len(losses)))
+    return {
+        "n_steps": len(losses),
+        "finite": bool(np.isfinite(vector).all()),
+        "loss_first": _number(losses[:window].mean(dtype=np.float64)),
+        "loss_last": _number(losses[-window:].mean(dtype=np.float64)),
+        "norm": _number(np.linalg.norm(vector.astype(np.float64))),
+        "update_norm": _number(np.linalg.norm(vector.astype(np.float64) - initial)),
+    }
+
+
+def _number(value: np.floating[Any]) -> float | None:
+    """A JSON number, or None: NaN is never written."""
+    return float(value) if math.isfinite(value) else None
