@@ -237,13 +237,15 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     (`rank=8`). Relative `corpus` paths are taken from the working directory.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(f"cannot read {path}: {reason}; name an existing YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path} is not valid YAML: {problem}") from error
+    if values is None:  # an empty file: every default
+        values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds a {type(values).__name__}, not settings; write key: value")
     return parse_experiment(apply_overrides(values, overrides), source=str(path))

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lorastyle.config import Experiment, parse_experiment
+from lorastyle.config import Experiment, load_experiment
 from lorastyle.errors import StageError
 from lorastyle.records import digest
 
@@ -25,6 +23,9 @@ STAGES: tuple[str, ...] = ("plan", "train", "embed", "sweep", "evaluate", "repor
 """In the order in which a whole run carries them out."""
 
 MANIFEST_VERSION = 1
+MANIFEST_KEYS = frozenset(
+    {"version", "stage", "inputs", "outputs", "output_hash", "wall_s", "finished_at"}
+)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -88,8 +89,7 @@ class Run:
             raise StageError(
                 f"{directory} is not a run (no config.yaml); make one with `lorastyle run CONFIG`"
             )
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return cls(directory, parse_experiment(values, source=str(path)))
+        return cls(directory, load_experiment(path))
 
     @property
     def config_path(self) -> Path:
@@ -137,15 +137,16 @@ class Run:
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage recorded, or None."""
+        path = self.manifest_path(stage)
         try:
-            recorded = json.loads(self.manifest_path(stage).read_text(encoding="utf-8"))
+            recorded = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except json.JSONDecodeError as error:
-            raise StageError(
-                f"{self.manifest_path(stage)} is damaged; delete it to have {stage} made again"
-            ) from error
-        return dict(recorded)
+        except ValueError:
+            recorded = None
+        if not isinstance(recorded, dict) or not recorded.keys() >= MANIFEST_KEYS:
+            raise StageError(f"{path} is damaged; delete it to have '{stage}' made again")
+        return recorded
 
     def status(self, stage: str, inputs: Mapping[str, Any]) -> StageStatus:
         """Compare a stage's manifest with the inputs it would be made from now."""

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lorastyle.config import Experiment, parse_experiment
-from lorastyle.errors import StageError
+from lorastyle.errors import ConfigError, StageError
 from lorastyle.runs import STAGES, Run, carry_out, write_atomically, write_json
 
 INPUTS = {"a": 1, "b": {"c": [1, 2]}}
@@ -197,8 +198,25 @@ def test_every_path_of_a_run_is_inside_it(run):
 def test_looking_at_a_run_loads_no_heavy_library():
     script = """
 import sys
+from pathlib import Path
 import lorastyle, lorastyle.config, lorastyle.records, lorastyle.runs
 print(sorted({"torch", "diffusers", "ray", "dask", "zarr", "pandas"} & set(sys.modules)))
 """
     shown = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     assert shown.stdout.decode().strip() == "[]"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", "3", '{"inputs": {}}', "{"])
+def test_a_manifest_that_is_no_manifest_is_called_damaged(tmp_path: Path, content: str) -> None:
+    run = Run.create(tmp_path / "run", Experiment())
+    run.manifest_path("plan").parent.mkdir()
+    run.manifest_path("plan").write_text(content)
+    with pytest.raises(StageError, match=r"plan\.json is damaged; delete it"):
+        run.status("plan", {})
+
+
+@pytest.mark.parametrize("content", ["[]", "name: [", "3"])
+def test_a_damaged_config_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        Run.open(tmp_path)
