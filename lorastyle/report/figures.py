@@ -6,44 +6,19 @@ held-out adapter; star, an artist's centroid. Hulls are genres.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from lorastyle.records import Role
 from lorastyle.report.canvas import new_figure
 from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, SUB_NETWORK_COLOURS, Palette
+from lorastyle.report.shown import Comparison, CurvePanel, DriftPair, FloatArray, Points
 from lorastyle.report.words import SCORE_NAMES, SUB_NETWORK_NAMES, plain
 
-FloatArray = NDArray[np.float64]
 MAX_LABELLED = 24
 """More artists than this are not labelled in the map: the labels would hide the marks."""
-MAX_DRIFT_ARTISTS = 10
-"""The paper shows ten artists where marks crowd."""
-
-
-@dataclass(frozen=True)
-class Points:
-    """Adapters on two components. Shapes: xy (m, 2), the others (m,)."""
-
-    xy: FloatArray
-    artists: NDArray[np.str_]
-    genres: NDArray[np.str_]
-    roles: NDArray[np.str_]
-
-    def of(self, *roles: Role) -> Points:
-        """Only the adapters of these roles."""
-        return self.where(np.isin(self.roles, [role.value for role in roles]))
-
-    def where(self, keep: NDArray[np.bool_]) -> Points:
-        return Points(self.xy[keep], self.artists[keep], self.genres[keep], self.roles[keep])
-
-    def by_artist(self) -> list[tuple[str, Points]]:
-        return [(str(name), self.where(self.artists == name)) for name in np.unique(self.artists)]
 
 
 def style_map(points: Points, palette: Palette) -> Any:
@@ -72,8 +47,8 @@ def draw_hulls(ax: Any, points: Points, palette: Palette) -> None:
         if len(hull) < 3:
             continue
         colour = palette.genre(str(genre))
-        shape = {"closed": True, "facecolor": colour, "edgecolor": colour, "joinstyle": "round"}
-        ax.add_patch(Polygon(hull, alpha=0.14, linewidth=10, zorder=0.5, **shape))
+        style: dict[str, Any] = {"facecolor": colour, "edgecolor": colour, "joinstyle": "round"}
+        ax.add_patch(Polygon(hull, closed=True, alpha=0.14, linewidth=10, zorder=0.5, **style))
 
 
 def draw_marks(
@@ -109,7 +84,14 @@ def draw_centroids(ax: Any, points: Points, palette: Palette, *, labelled: bool)
         x, y = theirs.xy.mean(axis=0)
         colour = palette.artist(artist)
         ax.scatter(
-            x, y, s=110, marker="*", color=colour, edgecolors=PAPER["light"], linewidths=0.9, zorder=4
+            x,
+            y,
+            s=110,
+            marker="*",
+            color=colour,
+            edgecolors=PAPER["light"],
+            linewidths=0.9,
+            zorder=4,
         )
         if labelled:
             ax.annotate(
@@ -137,98 +119,70 @@ def convex_hull(points: FloatArray) -> FloatArray:
     return np.array(corners)
 
 
-def draw_curves(
-    ax: Any, curves: Mapping[str, pd.DataFrame], score: str, chosen: Mapping[str, int]
-) -> None:
-    """A validation score against the PC count, a line a sub-network, dashed at its choice.
-
-    Each table has columns `n_components`, `mean` and, where seeds were averaged, `std`.
-    """
-    for sub_network, curve in curves.items():
+def draw_curves(ax: Any, panel: CurvePanel) -> None:
+    """A validation score against the PC count, a line a sub-network, dashed at its choice."""
+    for sub_network, curve in panel.curves.items():
         colour = SUB_NETWORK_COLOURS[sub_network]["light"]
         x, y = curve["n_components"].to_numpy(), curve["mean"].to_numpy(dtype=np.float64)
         ax.plot(x, y, color=colour, linewidth=1.6, label=SUB_NETWORK_NAMES[sub_network], zorder=3)
         if "std" in curve:
             spread = curve["std"].fillna(0.0).to_numpy(dtype=np.float64)
             ax.fill_between(x, y - spread, y + spread, color=colour, alpha=0.12, linewidth=0)
-        best = chosen.get(sub_network)
+        best = panel.chosen.get(sub_network)
         if best is not None and (x == best).any():
             ax.axvline(best, color=colour, linewidth=1.0, linestyle=(0, (3, 2)), zorder=2)
             ax.plot(best, y[x == best][0], "o", color=colour, markersize=4.5, zorder=4)
     ax.set_xlabel("components")
-    ax.set_ylabel(SCORE_NAMES[score])
+    ax.set_ylabel(SCORE_NAMES[panel.score])
     _percent_axis(ax.yaxis)
     ax.grid(axis="x", visible=False)
 
 
-def components(panels: Sequence[tuple[str, str, Mapping[str, Any], Mapping[str, int]]]) -> Any:
-    """Supplementary figures 3 and 4: panels of (title, score, curves, chosen)."""
+def components(panels: Sequence[CurvePanel]) -> Any:
+    """Supplementary figures 3 and 4 of the paper."""
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = new_figure(4.4 * columns, 2.9 * rows + 0.4, rows, columns)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
-    for ax, (title, score, curves, chosen) in zip(axes.flat, panels, strict=False):
-        draw_curves(ax, curves, score, chosen)
-        ax.set_title(title)
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        draw_curves(ax, panel)
+        ax.set_title(panel.title)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
 
 
-def draw_drift(ax: Any, fitted: Points, held_out: Points, palette: Palette) -> None:
-    """Held-out adapters (triangles) over those of the fit (circles), a line to their centroid."""
+def draw_drift(
+    ax: Any, fitted: Points, held_out: Points, palette: Palette, frame: FloatArray
+) -> None:
+    """Held-out adapters (triangles) over those of the fit (circles), a line to their centroid.
+
+    `frame` (2, 2) holds the lowest and the highest x and y.
+    """
     draw_marks(ax, fitted, palette, marker="o", size=13, alpha=0.45)
     centroids = {artist: theirs.xy.mean(axis=0) for artist, theirs in fitted.by_artist()}
     for artist, theirs in held_out.by_artist():
+        to_x, to_y = centroids[artist]
+        line = {"color": palette.artist(artist), "linewidth": 0.9, "alpha": 0.7}
         for x, y in theirs.xy:
-            to_x, to_y = centroids[artist]
-            line = {"color": palette.artist(artist), "linewidth": 0.8, "alpha": 0.6}
             ax.plot([x, to_x], [y, to_y], zorder=1.5, **line)
-    draw_marks(ax, held_out, palette, marker="^", size=32, edge=INK["light"])
+    draw_marks(ax, held_out, palette, marker="^", size=34, edge=INK["light"])
+    ax.set_xlim(frame[:, 0])
+    ax.set_ylim(frame[:, 1])
     ax.set_xticklabels([])
     ax.set_yticklabels([])
     ax.tick_params(length=0)
 
 
-def drift(panels: Sequence[tuple[str, Points, Points]], palette: Palette) -> Any:
-    """Figures 5 and 8: (title, fitted, held out) before and after calibration, side by side.
-
-    Panels two and two, before beside after; each pair shares its axes, so that what moves is
-    the adapters and not the frame.
-    """
-    rows = -(-len(panels) // 2)
-    figure, axes = new_figure(8.4, 3.5 * rows, rows, 2)
-    for row in range(rows):
-        axes[row, 1].sharex(axes[row, 0])
-        axes[row, 1].sharey(axes[row, 0])
-    for ax, (title, fitted, held_out) in zip(axes.flat, panels, strict=False):
-        draw_drift(ax, fitted, held_out, palette)
-        ax.set_title(title)
+def drift(pairs: Sequence[DriftPair], palette: Palette) -> Any:
+    """Figures 5 and 8 of the paper: before calibration beside after it."""
+    figure, axes = new_figure(8.4, 3.5 * len(pairs), len(pairs), 2)
+    for row, pair in zip(axes, pairs, strict=True):
+        for ax, (title, held_out) in zip(row, pair.panels, strict=True):
+            draw_drift(ax, pair.fitted, held_out, palette, pair.frame)
+            ax.set_title(title)
     return figure
-
-
-def spread_artists(artists: NDArray[np.str_], genres: NDArray[np.str_]) -> list[str]:
-    """At most `MAX_DRIFT_ARTISTS` artists, from every genre in turn."""
-    queues = {
-        genre: sorted(np.unique(artists[genres == genre]), reverse=True)
-        for genre in np.unique(genres)
-    }
-    chosen: list[str] = []
-    while any(queues.values()) and len(chosen) < MAX_DRIFT_ARTISTS:
-        chosen += [str(queue.pop()) for queue in queues.values() if queue]
-    return chosen[:MAX_DRIFT_ARTISTS]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One method in the figure that sets methods side by side; scores are fractions."""
-
-    name: str
-    score: float
-    std: float | None = None
-    uncalibrated: float | None = None
-    is_adapter: bool = False
 
 
 def methods(panels: Sequence[tuple[str, Sequence[Comparison]]]) -> Any:
@@ -262,7 +216,7 @@ def _draw_method(ax: Any, place: int, row: Comparison) -> None:
 def _handle(marker: str, label: str, size: float = 6) -> Any:
     from matplotlib.lines import Line2D
 
-    style = {"linestyle": "none", "color": MUTED["light"]}
+    style: dict[str, Any] = {"linestyle": "none", "color": MUTED["light"]}
     return Line2D([], [], marker=marker, label=label, markersize=size, **style)
 
 

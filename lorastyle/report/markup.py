@@ -26,7 +26,7 @@ def raw(text: str) -> Markup:
     return Markup(text)
 
 
-def tag(name: str, *children: Child, **attributes: str | int | float | bool | None) -> Markup:
+def tag(name: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Markup:
     """One element. `class_` and `for_` lose their underscore, `data_x` becomes `data-x`.
 
     >>> tag("b", "<you & me>", class_="name", hidden=True, title=None)
@@ -58,10 +58,10 @@ def join(children: Child) -> Markup:
 
 
 def script_json(value: object) -> Markup:
-    """JSON that cannot end the script element it stands in.
+    r"""JSON that cannot end the script element it stands in.
 
     >>> script_json({"name": "</script><!--"})
-    '{"name":"\\\\u003c/script\\\\u003e\\\\u003c!--"}'
+    '{"name":"\\u003c/script\\u003e\\u003c!--"}'
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     for character in "<>&":

@@ -14,7 +14,12 @@ REPRESENTATION_NAMES: Mapping[str, str] = {
     "factors": "factors A, B",
     "delta": "update ΔW",
 }
-SCORE_NAMES: Mapping[str, str] = {"ari": "ARI", "nmi": "NMI", "map": "mAP", "recall_at_k": "Recall@k"}
+SCORE_NAMES: Mapping[str, str] = {
+    "ari": "ARI",
+    "nmi": "NMI",
+    "map": "mAP",
+    "recall_at_k": "Recall@k",
+}
 ROLE_NAMES: Mapping[str, str] = {
     "train": "train",
     "val": "validation",

@@ -1,0 +1,86 @@
+"""What a figure is given: plain records of points, curves and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lorastyle.records import Role
+
+FloatArray = NDArray[np.float64]
+StrArray = NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Adapters on two components. Shapes: xy (m, 2), the others (m,)."""
+
+    xy: FloatArray
+    artists: StrArray
+    genres: StrArray
+    roles: StrArray
+
+    def of(self, *roles: Role) -> Points:
+        """Only the adapters of these roles."""
+        return self.where(np.isin(self.roles, [role.value for role in roles]))
+
+    def where(self, keep: NDArray[np.bool_]) -> Points:
+        return Points(self.xy[keep], self.artists[keep], self.genres[keep], self.roles[keep])
+
+    def by(self, artists: Sequence[str]) -> Points:
+        """Only the adapters by these artists."""
+        return self.where(np.isin(self.artists, artists))
+
+    def by_artist(self) -> list[tuple[str, Points]]:
+        return [(str(name), self.where(self.artists == name)) for name in np.unique(self.artists)]
+
+
+@dataclass(frozen=True)
+class CurvePanel:
+    """Validation score against PC count for the sub-networks of one representation."""
+
+    title: str
+    score: str
+    curves: Mapping[str, pd.DataFrame]
+    chosen: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class DriftPair:
+    """Held-out adapters over those of the fit, before and after calibration."""
+
+    title: str
+    fitted: Points
+    before: Points
+    after: Points
+
+    @property
+    def panels(self) -> tuple[tuple[str, Points], tuple[str, Points]]:
+        """(title, held-out adapters) of the two panels."""
+        return (
+            (f"{self.title}, before calibration", self.before),
+            (f"{self.title}, after calibration", self.after),
+        )
+
+    @property
+    def frame(self) -> FloatArray:
+        """Lowest and highest x and y of all three, (2, 2): panels share it, so only marks move."""
+        xy = np.concatenate([self.fitted.xy, self.before.xy, self.after.xy])
+        low, high = xy.min(axis=0), xy.max(axis=0)
+        margin = 0.06 * np.maximum(high - low, 1e-9)
+        return np.stack([low - margin, high + margin])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method in the figure that sets methods side by side; scores are fractions."""
+
+    name: str
+    score: float
+    std: float | None = None
+    uncalibrated: float | None = None
+    is_adapter: bool = False

@@ -1,0 +1,68 @@
+"""The stage `report`: figures as files, and one offline page."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from lorastyle import __version__
+from lorastyle.report import figures
+from lorastyle.report.canvas import css_variables, inline_svg, save_figure, styled
+from lorastyle.report.markup import Markup
+from lorastyle.report.page import make_page
+from lorastyle.report.panels import TASKS, comparisons, curve_panels, drift_pairs
+from lorastyle.report.source import ReportSource, read_source
+from lorastyle.report.thumbnails import works_of_artists
+from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically
+
+
+def report(run: Run, *, force: bool = False) -> StageOutcome:
+    """Write `report/index.html` and `report/figures/*.png|svg` from an evaluated run.
+
+    Raises StageError where the run is not evaluated, or where its evaluation
+    changed since the report and `force` is not set.
+    """
+    inputs = {"evaluation": run.upstream_hash("evaluate"), "lorastyle": __version__}
+    return carry_out(run, "report", inputs, lambda: _report(run), force=force)
+
+
+def _report(run: Run) -> dict[str, Any]:
+    source = read_source(run)
+    written, static_map = _write_figures(source, run.report_path / "figures")
+    page = make_page(source, works_of_artists(run, source.catalogue), static_map).encode()
+    write_atomically(run.report_path / "index.html", page)
+    return {
+        "page": "report/index.html",
+        "bytes": len(page),
+        "sha256": hashlib.sha256(page).hexdigest(),
+        "figures": written,
+    }
+
+
+def _write_figures(source: ReportSource, directory: Path) -> tuple[list[str], Markup]:
+    """Every figure that the run has data for; its name, and the map for the page."""
+    written: list[str] = []
+    static_map = Markup("")
+    with styled():
+        for name, figure in _figures(source).items():
+            written += [path.name for path in save_figure(figure, directory / name)]
+            if name == "style_map":
+                variables = css_variables(source.palette)
+                static_map = inline_svg(figure, "static-map", "Style map", variables)
+    return written, static_map
+
+
+def _figures(source: ReportSource) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    space = source.spaces.get(source.shown_space or "")
+    if space is not None:
+        made["style_map"] = figures.style_map(space.points(), source.palette)
+    if panels := curve_panels(source):
+        made["components"] = figures.components(panels)
+    if pairs := drift_pairs(source):
+        made["calibration"] = figures.drift(pairs, source.palette)
+    compared = [(task.capitalize(), rows) for task in TASKS if (rows := comparisons(source, task))]
+    if compared:
+        made["methods"] = figures.methods(compared)
+    return made
