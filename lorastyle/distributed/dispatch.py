@@ -20,9 +20,6 @@ Item = TypeVar("Item")
 ATTEMPTS = 3
 """How often a batch is tried before it is halved. Halves are tried once, single items twice."""
 
-MAX_FAILURES_IN_A_ROW = 12
-"""Failures without any success between them, after which the fault is not an item's."""
-
 
 @dataclass(frozen=True)
 class Crew(Generic[Item]):
@@ -36,6 +33,8 @@ class Crew(Generic[Item]):
     """Take the result of a batch."""
     give_up: Callable[[Item, str], None]
     """Record an item that failed by itself, with the reason."""
+    patience: int = 12
+    """Failures without any success between them, after which the fault is not an item's."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class _Dispatcher(Generic[Item]):
                 raise cause from error
         else:
             self._put_back(batch, reason)
-        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+        if self._failures_in_a_row >= self._crew.patience:
             raise TrainingError(
                 f"{self._failures_in_a_row} attempts failed one after another, the last with: "
                 f"{reason}; see Ray's logs, mend the cause and run the same command again"

@@ -1,0 +1,47 @@
+"""The command line that all jobs share: what to run, where, and with which changes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorastyle.config import load_experiment
+from lorastyle.distributed.pipeline import run_stages
+from lorastyle.errors import LorastyleError
+from lorastyle.runs import Run, StageOutcome
+
+
+def main(stages: Sequence[str], arguments: Sequence[str] | None = None) -> int:
+    """Carry out `stages` of a run; the job's exit status: 0 done, 1 failed, 2 wrong use."""
+    parsed = _parser(stages).parse_args(arguments)
+    try:
+        experiment = load_experiment(parsed.config, parsed.overrides)
+        if parsed.dry_run:
+            print(f"# {', '.join(stages)} in {parsed.run}\n{experiment.to_yaml()}", end="")
+            return 0
+        run = Run.create(parsed.run, experiment, force=parsed.force)
+        run_stages(run, stages, force=parsed.force, on_outcome=_say)
+    except LorastyleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser(stages: Sequence[str]) -> argparse.ArgumentParser:
+    program = stages[0] if len(stages) == 1 else "run"
+    parser = argparse.ArgumentParser(prog=f"python -m jobs.{program}")
+    parser.add_argument("--config", type=Path, required=True, help="YAML of the experiment")
+    parser.add_argument(
+        "--run", type=Path, required=True, help="directory of the run, seen by every node"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the experiment and stop")
+    parser.add_argument("--force", action="store_true", help="make again what other inputs made")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in rank=8")
+    return parser
+
+
+def _say(outcome: StageOutcome) -> None:
+    done = "was done already" if outcome.skipped else f"done in {outcome.wall_s:.0f} s"
+    print(f"{outcome.stage}: {done}", flush=True)

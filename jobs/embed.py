@@ -1,0 +1,8 @@
+"""The stage `embed` as a job: `python -m jobs.embed --config CONFIG --run RUN`."""
+
+import sys
+
+from jobs._arguments import main
+
+if __name__ == "__main__":
+    sys.exit(main(["embed"]))

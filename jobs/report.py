@@ -1,0 +1,8 @@
+"""The stage `report` as a job: `python -m jobs.report --config CONFIG --run RUN`."""
+
+import sys
+
+from jobs._arguments import main
+
+if __name__ == "__main__":
+    sys.exit(main(["report"]))

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorastyle.config import Experiment, parse_experiment
+from lorastyle.distributed.session import Session
+from lorastyle.runs import Run
+
+TINY: dict[str, Any] = {
+    "corpus": {"n_artists": 3, "works_per_artist": 20, "min_works": 10},
+    "protocol": {
+        "train": 3,
+        "calibration": 1,
+        "val": 1,
+        "test": 1,
+        "query_calibration": 1,
+        "query_val": 1,
+        "query_test": 1,
+        "images_per_adapter": 4,
+        "images_per_query": 2,
+        "reserved_val": 5,
+        "reserved_test": 5,
+        "max_overlap": 0.75,
+    },
+    "training": {"rank": 2, "alpha": 1, "n_steps": 4, "batch_size": 2, "stack": 4},
+    "embedding": {"max_components": 4},
+    "evaluation": {"n_kmeans_seeds": 2, "features": ["pixel_mean"]},
+}
+"""24 adapters in stacks of 4."""
+
+
+@pytest.fixture(scope="session")
+def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home of our own: Ray keeps a token in the user's, which changes its behaviour."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield home
+
+
+@pytest.fixture(scope="session")
+def local_ray(ray_home: Path) -> Iterator[Session]:
+    """One Ray for all tests of this folder that do not stop it."""
+    with Session(num_cpus=2) as session:
+        yield session.start()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained base model of 32-pixel images, in a Stable Diffusion folder."""
+    import torch
+
+    from lorastyle.base import pretraining
+
+    directory = tmp_path_factory.mktemp("base")
+    architecture = pretraining.Architecture(
+        image_size=32,
+        latent_channels=4,
+        vae_channels=(8, 16, 16),
+        unet_channels=(16, 32),
+        n_heads=2,
+        text_width=16,
+        text_layers=1,
+        n_tokens=12,
+        norm_groups=4,
+    )
+    tokenizer = pretraining.write_tokenizer(directory / "tokenizer", ["a", "painting"], 12)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = pretraining.build_vae(architecture)
+    base = pretraining.assemble(architecture, vae, tokenizer)
+    pretraining.write_folder(base, directory / "tiny", dtype=torch.float32)
+    return directory / "tiny"
+
+
+@pytest.fixture
+def tiny_experiment(tiny_base: Path) -> Callable[..., Experiment]:
+    """An experiment of seconds; keywords replace settings of the training."""
+
+    def make(**training: Any) -> Experiment:
+        values = {
+            **TINY,
+            "base": str(tiny_base),
+            "training": {**TINY["training"], **training},
+        }
+        return parse_experiment(values)
+
+    return make
+
+
+@pytest.fixture
+def planned_run(tmp_path: Path, tiny_experiment: Callable[..., Experiment]) -> Callable[..., Run]:
+    """A run of the tiny experiment whose plan is made, in a directory of that name."""
+    from lorastyle.corpus.stage import plan
+
+    def make(name: str = "run", **training: Any) -> Run:
+        run = Run.create(tmp_path / name, tiny_experiment(**training))
+        plan(run, image_size=32)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def own_environment(ray_home: Path) -> dict[str, str]:
+    """The environment of a process that must not find the tests' Ray."""
+    return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
