@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from lorastyle.adapters.kernel import cosine_of
+from lorastyle.embedding.products import Gram, sum_of
 from lorastyle.errors import StageError
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.runs import write_atomically
-
-Gram = npt.NDArray[np.float64]
 
 GRAMS_FILE = "grams.npz"
 ROWS_FILE = "rows.parquet"
@@ -127,11 +126,3 @@ class GramSet:
             representation, _, sub_network = name.partition("/")
             sums.setdefault(representation, {})[sub_network] = gram
         return cls(table, sums)
-
-
-def sum_of(grams: Sequence[Gram]) -> Gram:
-    """Sum in the given order, so that the result does not depend on who finished first."""
-    total = np.array(grams[0], np.float64)
-    for gram in grams[1:]:
-        total += gram
-    return total

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
+from lorastyle.embedding.products import products
 from lorastyle.errors import TooFewAdaptersError
 
 Matrix = npt.NDArray[np.float64]
@@ -59,6 +60,14 @@ class GramPCA:
         self._eigenvectors = _with_signs(eigenvectors[:, :kept])
         self._measure(eigenvalues, n_fit)
         return self
+
+    def fit_vectors(self, vectors: Any) -> Self:
+        """Fit on the vectors (n_fit, p) themselves, NumPy or Dask in any chunks.
+
+        Held-out vectors are then projected with
+        `transform(products(vectors, held_out))`.
+        """
+        return self.fit(products(vectors))
 
     @property
     def n_components_(self) -> int:

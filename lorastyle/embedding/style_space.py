@@ -15,8 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from lorastyle.embedding.calibration import Calibration, CalibrationForm, fit_calibration
-from lorastyle.embedding.gram import Gram, GramSet
+from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.pca import GramPCA
+from lorastyle.embedding.products import Gram
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.records import Role
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,15 +30,16 @@ from zarr.codecs import Crc32cCodec
 
 from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.errors import StoreError
-from lorastyle.records import AdapterSpec, digest
+from lorastyle.records import SUB_NETWORKS, AdapterSpec, digest
 from lorastyle.store.commits import CommitLog, CommitRecord, finite_values
 from lorastyle.store.shards import RowShards
 
 Vector = npt.NDArray[np.float32]
 
 SCHEMA_VERSION = 1
-MAX_BLOCK = 65_536
-"""Columns of an inner chunk, at most: 256 KiB, cheap to skip and cheap to read."""
+MAX_BLOCK = 32_768
+"""Columns of an inner chunk, at most. At the paper's size a block of every row then fits
+the quarter GiB that a task of the Gram pass has, so no chunk is read twice."""
 COMMIT_ATTEMPTS = 5
 TABLE_COLUMNS = ("row", "adapter_id", "artist", "genre", "role", "index")
 
@@ -82,10 +83,18 @@ class AdapterStore:
             store.grow(n_rows)
             return store
         # Built aside and moved: a half-made store is never seen.
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         _write_group(aside, layout.size, n_rows, attributes, initial)
-        aside.rename(path)
+        try:
+            aside.rename(path)
+        except OSError:
+            shutil.rmtree(aside)
+            if not path.exists():
+                raise
+            # Another process was first: its store must be the same.
+            return cls.create(
+                path, layout, base=base, alpha=alpha, n_rows=n_rows, init=init, initial=initial
+            )
         return cls.open(path)
 
     @classmethod
@@ -129,6 +138,11 @@ class AdapterStore:
     def scaling(self) -> float:
         """`alpha / rank`: what the update `B @ A` is multiplied with."""
         return self.alpha / self.rank
+
+    @property
+    def sub_networks(self) -> tuple[str, ...]:
+        """The sub-networks that the adapters have, in canonical order."""
+        return tuple(name for name in SUB_NETWORKS if self.layout.columns(name))
 
     @property
     def block(self) -> int:
@@ -188,10 +202,15 @@ class AdapterStore:
             receipt=finite_values(receipt),
         )
         before = self._commits.read(row)
-        if before is not None and (before.spec_digest, before.checksum) == (
-            record.spec_digest,
-            record.checksum,
-        ) and self.verify(row):
+        if (
+            before is not None
+            and (before.spec_digest, before.checksum)
+            == (
+                record.spec_digest,
+                record.checksum,
+            )
+            and self.verify(row)
+        ):
             return before
         return self._write_until_in_place(record, vector)
 
@@ -343,11 +362,6 @@ def digest_of_contents(store: AdapterStore) -> str:
 def checksum_of(vector: Vector) -> str:
     """SHA-256 of the float32 little-endian bytes."""
     return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").tobytes()).hexdigest()
-
-
-def spec_digests(specs: Iterable[AdapterSpec]) -> dict[int, str]:
-    """Default spec digests by row, where nothing but the spec determines an adapter."""
-    return {spec.row: digest(spec.to_dict()) for spec in specs}
 
 
 def _is_current(record: CommitRecord, spec_digest: str) -> bool:

@@ -25,6 +25,8 @@ from lorastyle.errors import StoreError
 Matrix = npt.NDArray[np.float32]
 
 CRC_BYTES = 4
+STRIP_BLOCKS = 16
+"""Inner chunks in one read: a few MiB, small enough that buffers are reused."""
 MISSING_CHUNK = np.uint64(2**64 - 1)
 """The index entry of a chunk that was left out because it is all zeros."""
 
@@ -84,24 +86,43 @@ class RowShards:
                 "delete its commit record and train it again"
             ) from error
         try:
-            self._copy_blocks(file, row, columns, out)
+            self._copy(file, row, columns, out)
         finally:
             os.close(file)
 
-    def _copy_blocks(self, file: int, row: int, columns: slice, out: Matrix) -> None:
+    def _copy(self, file: int, row: int, columns: slice, out: Matrix) -> None:
         index = self._index(file, row)
-        for number in range(columns.start // self.block, -(-columns.stop // self.block)):
-            first = number * self.block
-            start, stop = max(first, columns.start), min(first + self.block, columns.stop)
+        step = STRIP_BLOCKS * self.block
+        for begin in range(columns.start // step * step, columns.stop, step):
+            start, stop = max(begin, columns.start), min(begin + step, columns.stop)
+            strip = out[start - columns.start : stop - columns.start]
+            self._copy_strip(file, row, index, slice(start, stop), strip)
+
+    def _copy_strip(
+        self, file: int, row: int, index: npt.NDArray[np.uint64], columns: slice, out: Matrix
+    ) -> None:
+        """Copy a row's columns to `out`, with one read from the first chunk to the last."""
+        first, last = columns.start // self.block, -(-columns.stop // self.block)
+        present = index[first:last][index[first:last, 0] != MISSING_CHUNK]
+        low = int(present[:, 0].min(initial=MISSING_CHUNK))
+        high = int(present.sum(axis=1).max(initial=0))
+        content = os.pread(file, max(0, high - low), low) if len(present) else b""
+        for number in range(first, last):
+            begin = number * self.block
+            start, stop = max(begin, columns.start), min(begin + self.block, columns.stop)
             target = out[start - columns.start : stop - columns.start]
             offset, n_bytes = index[number]
             if offset == MISSING_CHUNK:
                 target[:] = 0
                 continue
-            content = os.pread(file, int(n_bytes), int(offset))
-            self._check(content, row)
-            chunk = np.frombuffer(content, "<f4", count=self.block)
-            target[:] = chunk[start - first : stop - first]
+            where = int(offset) - low
+            chunk = self._chunk(content[where : where + int(n_bytes)], row)
+            target[:] = chunk[start - begin : stop - begin]
+
+    def _chunk(self, content: bytes, row: int) -> Matrix:
+        if len(content) != 4 * self.block + CRC_BYTES or not _crc_matches(content):
+            raise self._damage(row)
+        return np.frombuffer(content, "<f4", count=self.block)
 
     def _index(self, file: int, row: int) -> npt.NDArray[np.uint64]:
         """Offset and length of each inner chunk: (n_blocks, 2)."""
@@ -112,10 +133,6 @@ class RowShards:
             raise self._damage(row)
         return np.frombuffer(content, "<u8", count=2 * self.n_blocks).reshape(-1, 2)
 
-    def _check(self, content: bytes, row: int) -> None:
-        if len(content) != 4 * self.block + CRC_BYTES or not _crc_matches(content):
-            raise self._damage(row)
-
     def _damage(self, row: int) -> StoreError:
         return StoreError(
             f"the weights of row {row} at {self.path(row)} are damaged; "
@@ -124,8 +141,12 @@ class RowShards:
 
 
 def _with_crc(content: bytes) -> bytes:
-    return content + int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")
+    return content + _crc(content)
 
 
 def _crc_matches(content: bytes) -> bool:
-    return _with_crc(content[:-CRC_BYTES]) == content
+    return _crc(content[:-CRC_BYTES]) == content[-CRC_BYTES:]
+
+
+def _crc(content: bytes) -> bytes:
+    return int(google_crc32c.value(content)).to_bytes(CRC_BYTES, "little")

@@ -1,0 +1,104 @@
+"""The stage `embed`: one pass over the adapter store, from which every space follows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+
+from lorastyle.corpus.stage import read_plan
+from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.gram_pass import Scheduler, compute_sums
+from lorastyle.errors import TooFewAdaptersError
+from lorastyle.progress import progress
+from lorastyle.records import AdapterSpec
+from lorastyle.runs import Run, StageOutcome, carry_out
+from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
+from lorastyle.store.commits import CommitRecord
+
+NAMED = 20
+"""Adapters left out that the manifest names, at most."""
+
+
+def embed(run: Run, *, scheduler: Scheduler | None = None, force: bool = False) -> StageOutcome:
+    """Write the Gram matrices of all usable adapters to `run.embedding_path`.
+
+    `scheduler` is what `dask.compute` takes; None means Dask's own threads. Adapters
+    that are zero, not finite or failed are left out and named, never averaged in.
+    Raises StageError before training is finished.
+    """
+    train = run.upstream_hash("train")
+    store = AdapterStore.open(run.store_path)
+    inputs = {
+        "train": train,
+        "store": digest_of_contents(store),
+        "representations": list(run.experiment.embedding.representations),
+    }
+    return carry_out(run, "embed", inputs, lambda: _embed(run, store, scheduler), force=force)
+
+
+def _embed(run: Run, store: AdapterStore, scheduler: Scheduler | None) -> dict[str, Any]:
+    table, left_out = usable_rows(store, read_plan(run))
+    if len(table) < 2:
+        raise TooFewAdaptersError(
+            f"{run.store_path} has {len(table)} usable adapters, an embedding needs at least 2; "
+            "see `lorastyle inspect` for what became of the others"
+        )
+    settings = run.experiment.embedding
+    n_sums = len(settings.representations) * len(store.sub_networks)
+    with progress("embed", n_sums, "Gram matrices") as shown:
+        sums = compute_sums(
+            store,
+            table["row"].to_numpy("int64"),
+            settings.representations,
+            memory_gib=settings.memory_gib,
+            scheduler=scheduler,
+            shown=shown,
+        )
+    grams = GramSet(table, sums)
+    grams.save(run.embedding_path)
+    return {
+        "n_adapters": len(table),
+        "d": store.size,
+        "representations": list(grams.representations),
+        "sub_networks": list(grams.sub_networks),
+        "digest": grams.digest(),
+        "left_out": dict(sorted(Counter(left_out.values()).items())),
+        "left_out_adapters": dict(list(left_out.items())[:NAMED]),
+    }
+
+
+def usable_rows(
+    store: AdapterStore, specs: list[AdapterSpec]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The planned adapters that can be embedded, and by name why others cannot.
+
+    The table has columns row, adapter_id, artist, genre, role, index. Rows that an
+    earlier plan left in the store are not looked at.
+    """
+    records = store.committed()
+    reasons = {spec.row: _unusable(records.get(spec.row), spec) for spec in specs}
+    table = pd.DataFrame(
+        [
+            {
+                "row": spec.row,
+                "adapter_id": spec.adapter_id,
+                "artist": spec.artist,
+                "genre": spec.genre,
+                "role": spec.role.value,
+                "index": spec.index,
+            }
+            for spec in sorted(specs, key=lambda spec: spec.row)
+            if reasons[spec.row] is None
+        ],
+        columns=["row", "adapter_id", "artist", "genre", "role", "index"],
+    )
+    left_out = {spec.adapter_id: reason for spec in specs if (reason := reasons[spec.row])}
+    return table, left_out
+
+
+def _unusable(record: CommitRecord | None, spec: AdapterSpec) -> str | None:
+    if record is None or record.spec.get("adapter_id") != spec.adapter_id:
+        return "absent"
+    return None if record.status == "ok" else record.status
