@@ -72,6 +72,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
 def save_figure(figure: Any, stem: Path) -> tuple[Path, Path]:
     """Write `stem`.png and `stem`.svg; the same figure gives the same bytes of SVG."""
+    _settle(figure)
     png = BytesIO()
     figure.savefig(png, format="png", dpi=PNG_DPI)
     paths = stem.with_suffix(".png"), stem.with_suffix(".svg")
@@ -86,6 +87,7 @@ def inline_svg(figure: Any, name: str, label: str, variables: Mapping[str, str])
     `name` keeps its ids apart from those of other figures; `label` is what a
     screen reader says; `variables` maps `#rrggbb` to a variable's name.
     """
+    _settle(figure)
     text = _svg(figure, name, transparent=True)
     text = text[text.index("<svg") :]
     # The size is the page's business; viewBox keeps the proportions.
@@ -132,6 +134,13 @@ def theme_rules(palette: Palette, theme: str) -> str:
     for number, artist in enumerate(sorted(palette.artists[theme])):
         rules[f"--a{number}"] = palette.artist(artist, theme)
     return "".join(f"{name}:{colour};" for name, colour in rules.items())
+
+
+def _settle(figure: Any) -> None:
+    """Lay the figure out once: each writing would do it again, for a third of the time."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
 
 
 def _svg(figure: Any, salt: str, *, transparent: bool) -> str:

@@ -62,18 +62,17 @@ def draw_marks(
     edge: str = "none",
 ) -> None:
     """One mark an adapter, in its artist's colour."""
-    for artist, theirs in points.by_artist():
-        ax.scatter(
-            theirs.xy[:, 0],
-            theirs.xy[:, 1],
-            s=size,
-            marker=marker,
-            color=palette.artist(artist),
-            alpha=alpha,
-            edgecolors=edge,
-            linewidths=0.6,
-            zorder=2,
-        )
+    ax.scatter(
+        points.xy[:, 0],
+        points.xy[:, 1],
+        s=size,
+        marker=marker,
+        c=[palette.artist(str(artist)) for artist in points.artists],
+        alpha=alpha,
+        edgecolors=edge,
+        linewidths=0.6,
+        zorder=2,
+    )
 
 
 def draw_centroids(ax: Any, points: Points, palette: Palette, *, labelled: bool) -> None:
@@ -130,11 +129,14 @@ def draw_curves(ax: Any, panel: CurvePanel) -> None:
             ax.fill_between(x, y - spread, y + spread, color=colour, alpha=0.12, linewidth=0)
         best = panel.chosen.get(sub_network)
         if best is not None and (x == best).any():
-            ax.axvline(best, color=colour, linewidth=1.0, linestyle=(0, (3, 2)), zorder=2)
-            ax.plot(best, y[x == best][0], "o", color=colour, markersize=4.5, zorder=4)
+            top = y[x == best][0]
+            # From the bottom up: lines that share a count share their dashes as well.
+            ax.plot([best, best], [0, top], color=colour, lw=1.0, ls=(0, (3, 2)), zorder=2)
+            ax.plot(best, top, "o", color=colour, markersize=4.5, zorder=4)
     ax.set_xlabel("components")
     ax.set_ylabel(SCORE_NAMES[panel.score])
     _percent_axis(ax.yaxis)
+    ax.set_ylim(bottom=0)
     ax.grid(axis="x", visible=False)
 
 
@@ -160,19 +162,22 @@ def draw_drift(
 
     `frame` (2, 2) holds the lowest and the highest x and y.
     """
+    from matplotlib.collections import LineCollection
+
     draw_marks(ax, fitted, palette, marker="o", size=13, alpha=0.45)
     centroids = {artist: theirs.xy.mean(axis=0) for artist, theirs in fitted.by_artist()}
-    for artist, theirs in held_out.by_artist():
-        to_x, to_y = centroids[artist]
-        line = {"color": palette.artist(artist), "linewidth": 0.9, "alpha": 0.7}
-        for x, y in theirs.xy:
-            ax.plot([x, to_x], [y, to_y], zorder=1.5, **line)
+    names = [str(artist) for artist in held_out.artists]
+    lines = [(start, centroids[name]) for start, name in zip(held_out.xy, names, strict=True)]
+    colours = [palette.artist(name) for name in names]
+    ax.add_collection(LineCollection(lines, colors=colours, linewidths=0.9, alpha=0.7, zorder=1.5))
     draw_marks(ax, held_out, palette, marker="^", size=34, edge=INK["light"])
     ax.set_xlim(frame[:, 0])
     ax.set_ylim(frame[:, 1])
     ax.set_xticklabels([])
     ax.set_yticklabels([])
     ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(True)
 
 
 def drift(pairs: Sequence[DriftPair], palette: Palette) -> Any:

@@ -46,7 +46,7 @@ THEME_ICON = raw(
 
 def make_page(source: ReportSource, works: Mapping[str, list[str]], static_map: Markup) -> str:
     """The whole document. `static_map` stands in for the map where scripts do not run."""
-    frame = map_frame(source, map_data(source, works), static_map)
+    frame = map_frame(source, map_data(source), static_map)
     sections = {
         "map": map_section(source, frame) if source.spaces else None,
         "clustering": clustering_section(source),

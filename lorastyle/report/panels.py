@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lorastyle.records import SUB_NETWORKS, Role
+from lorastyle.records import Role
 from lorastyle.report.shown import Comparison, CurvePanel, DriftPair, StrArray
 from lorastyle.report.source import ReportSource, best_key, score_of, std_of
-from lorastyle.report.words import REPRESENTATION_NAMES, plain, space_name
+from lorastyle.report.words import REPRESENTATION_NAMES, SUB_NETWORK_NAMES, plain, space_name
 
 TASKS: Mapping[str, str] = {"clustering": "ari", "retrieval": "map"}
 """The score that chooses a PC count in each task."""
@@ -111,7 +111,7 @@ def _curves(table: pd.DataFrame, representation: str, score: str) -> dict[str, p
         return {}
     columns = {"n_components": "n_components", mean: "mean", f"{score}_std": "std"}
     curves: dict[str, pd.DataFrame] = {}
-    for sub_network in ("full", *reversed(SUB_NETWORKS)):
+    for sub_network in SUB_NETWORK_NAMES:
         keep = (table["representation"] == representation) & (table["sub_network"] == sub_network)
         here = [name for name in columns if name in table]
         curve = table.loc[keep, here].rename(columns=columns).dropna(subset="mean")

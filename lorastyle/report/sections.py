@@ -20,8 +20,13 @@ from lorastyle.report.panels import (
 )
 from lorastyle.report.source import ReportSource, score_of, std_of
 from lorastyle.report.tables import Column, method_rows, plain_table, score_table
-from lorastyle.report.words import SUB_NETWORK_NAMES, percent, plain, space_name
+from lorastyle.report.words import SCORE_NAMES, SUB_NETWORK_NAMES, percent, plain, space_name
 
+TRACK_NOTE = (
+    "Factors are A and B flattened; ΔW is their product, compared by cosine. On the line at the "
+    "right, ○ is without calibration and ● with it. Bold: the best of a column. PC counts, the "
+    "chosen space and the image feature it is held against come from validation."
+)
 Groups = tuple[tuple[str, tuple[Column, ...]], ...]
 PANEL_SIZE = (4.3, 3.1)
 COLUMNS: Mapping[str, Groups] = {
@@ -80,7 +85,7 @@ def clustering_section(source: ReportSource) -> Markup:
             f"k-means with k = {protocol.get('n_artists', len(source.artists))} artists, fitted "
             "on the train adapters; validation and test adapters are assigned to its centroids. ",
             f"Mean ± standard deviation over {n_seeds} seeds. " if n_seeds else None,
-            "Bold: the best of a column. PC counts and the chosen space come from validation only.",
+            TRACK_NOTE,
             class_="caption",
         ),
         _reasons(source.metrics.get("clustering", {})),
@@ -103,7 +108,8 @@ def retrieval_section(source: ReportSource) -> Markup:
             "p",
             f"{asked}, each an adapter trained on {n_images} images that no gallery adapter has "
             f"seen. k = {protocol.get('k', '?')}. Adapters are compared by Euclidean distance, "
-            "image features of the original training images by cosine distance.",
+            "image features of the original training images by cosine distance. ",
+            TRACK_NOTE,
             class_="caption",
         ),
         _reasons(source.metrics.get("retrieval", {})),
@@ -115,19 +121,22 @@ def verdict(source: ReportSource, task: str) -> Markup:
     score, chosen = TASKS[task], _chosen(source, task)
     entry = source.metrics.get(task, {}).get(chosen or "")
     ours = score_of(entry, "test", score)
-    name = {"ari": "ARI", "map": "mAP"}[score]
+    name = SCORE_NAMES[score]
     if chosen is None or ours is None:
         return tag("span", f"This run has no test {name}.")
-    value = tag("b", percent(ours, std_of(entry, "test", score)))
-    start = tag("span", f"On test adapters, {space_name(chosen)} reaches a {name} of ", value, " %")
+    value = tag("b", f"{percent(ours, std_of(entry, 'test', score))} %")
+    done = {
+        "clustering": "Held-out adapters fall into their artists' clusters with a test ARI of ",
+        "retrieval": "Adapters of unseen images find their artist with a test mAP of ",
+    }[task]
     feature = chosen_feature(source, task)
     theirs = score_of(feature_entries(source, task).get(feature or ""), "test", score)
     if feature is None or theirs is None:
-        return tag("span", start, ".")
-    relation = "against" if ours > theirs else "behind" if ours < theirs else "level with"
-    other = tag("b", percent(theirs))
-    rest = f" % of the best image feature, {plain(feature)}; both were chosen on validation."
-    return tag("span", start, f", {relation} the ", other, rest)
+        return tag("span", done, value, ".")
+    side = "ahead of" if ours > theirs else "behind" if ours < theirs else "level with"
+    other = tag("b", f"{percent(theirs)} %")
+    rest = f" of the images themselves ({plain(feature)})."
+    return tag("span", done, value, f", {side} the ", other, rest)
 
 
 def components_section(source: ReportSource) -> Markup | None:
@@ -216,7 +225,13 @@ def artists_section(source: ReportSource, works: Mapping[str, list[str]]) -> Mar
         heading = tag("h3", dot, plain(artist))
         cards.append(
             tag(
-                "article", tag("div", images, class_="works"), heading, line, meter, class_="artist"
+                "article",
+                tag("div", images, class_="works"),
+                heading,
+                line,
+                meter,
+                class_="artist",
+                id=f"artist-{number}",
             )
         )
     note = " mAP is the mean over the artist's test queries." if found else ""

@@ -72,7 +72,10 @@
     return sorted.length < 3 ? sorted : [...half(sorted), ...half(sorted.reverse())];
   }
 
-  const move = (node, [x, y]) => { node.style.transform = `translate(${x.toFixed(1)}px,${y.toFixed(1)}px)`; };
+  const move = (node, [x, y]) => {
+    const scale = width < 520 ? " scale(0.72)" : "";
+    node.style.transform = `translate(${x.toFixed(1)}px,${y.toFixed(1)}px)${scale}`;
+  };
   const path = (points) => "M" + points.map((p) => p.map((v) => v.toFixed(1)).join(",")).join("L") + "Z";
 
   function draw() {
@@ -178,9 +181,9 @@
     };
     const works = document.createElement("div");
     works.className = "works";
-    for (const source of data.artists[artist].works.slice(0, 3)) {
+    for (const shown of [...document.querySelectorAll(`#artist-${artist} img`)].slice(0, 3)) {
       const image = new Image();
-      image.src = source; image.alt = "";
+      image.src = shown.src; image.alt = "";
       works.append(image);
     }
     tip.replaceChildren(works, text("strong", data.artists[artist].name),
@@ -228,4 +231,6 @@
   }
   fillAxes();
   new ResizeObserver(draw).observe(svg);
+  // What moves later is a change of the picture; how it first came to be is not.
+  setTimeout(() => svg.classList.add("ready"), 300);
 })();

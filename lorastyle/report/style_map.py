@@ -36,7 +36,7 @@ OUTLINES: Mapping[str, str] = {
 SHOWN_AT_FIRST = frozenset({Role.TRAIN, Role.TEST})
 
 
-def map_data(source: ReportSource, works: Mapping[str, list[str]]) -> dict[str, Any]:
+def map_data(source: ReportSource) -> dict[str, Any]:
     """Plain values for the page's script; adapters and artists by number."""
     adapters = _all_adapters(source)
     number_of = {artist: number for number, artist in enumerate(source.artists)}
@@ -48,7 +48,6 @@ def map_data(source: ReportSource, works: Mapping[str, list[str]]) -> dict[str, 
             {
                 "name": plain(artist),
                 "genre": source.genres.index(source.genre_of[artist]),
-                "works": works.get(artist, []),
             }
             for artist in source.artists
         ],
@@ -105,9 +104,7 @@ def present_roles(source: ReportSource) -> list[Role]:
 
 def symbol(shape: str) -> Markup:
     """A mark as a small picture for keys and legends."""
-    return raw(
-        f'<svg viewBox="-10 -10 20 20" aria-hidden="true"><path d="{OUTLINES[shape]}"/></svg>'
-    )
+    return raw(f'<svg viewBox="-8 -8 16 16" aria-hidden="true"><path d="{OUTLINES[shape]}"/></svg>')
 
 
 def _controls(data: Mapping[str, Any]) -> Markup:

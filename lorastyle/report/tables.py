@@ -8,7 +8,7 @@ from typing import Any
 
 from lorastyle.report.markup import Markup, raw, tag
 from lorastyle.report.source import score_of, std_of
-from lorastyle.report.words import percent, plain, space_name
+from lorastyle.report.words import SCORE_NAMES, percent, plain, space_name
 
 Column = tuple[str, str]
 """(split, score), as in the metrics."""
@@ -59,12 +59,12 @@ def score_table(
             body.append(tag("tr", heading, tag("td", colspan=span), class_="group"))
             body += [_row(row, columns, best, track) for row in members]
     head = tag("thead", _heading(groups, track), _sub_heading(groups))
-    return tag("div", tag("table", head, tag("tbody", body)), class_="table", tabindex=0)
+    classes = "table wide" if len(columns) > 4 else "table"
+    return tag("div", tag("table", head, tag("tbody", body)), class_=classes, tabindex=0)
 
 
 def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str | int]]) -> Markup:
     """A small table; the first column names its row."""
-    head = tag("tr", [tag("th", text, scope="col") for text in headings[1:]])
     first = tag("th", headings[0], scope="col", class_="method")
     head = tag("tr", first, [tag("th", text, scope="col") for text in headings[1:]])
     body = [
@@ -72,36 +72,30 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str | int]]) ->
         for row in rows
     ]
     return tag(
-        "div", tag("table", tag("thead", head), tag("tbody", body)), class_="table", tabindex=0
+        "div",
+        tag("table", tag("thead", head), tag("tbody", body)),
+        class_="table narrow",
+        tabindex=0,
     )
 
 
 def _heading(groups: Sequence[tuple[str, Sequence[Column]]], track: Column) -> Markup:
     spans = [tag("th", title, colspan=len(members), scope="colgroup") for title, members in groups]
-    return tag("tr", tag("th", class_="method"), tag("th"), spans, tag("th", _track_title(track)))
-
-
-def _track_title(track: Column) -> str:
-    return f"{_split_name(track[0])}, {'before ○ and after ●' if track else ''} calibration"
+    title = f"{track[0]} {SCORE_NAMES[track[1]]}"
+    return tag("tr", tag("th", class_="method"), tag("th", class_="n"), spans, tag("th", title))
 
 
 def _sub_heading(groups: Sequence[tuple[str, Sequence[Column]]]) -> Markup:
-    splits = [
-        tag("th", _split_name(split), scope="col") for _, members in groups for split, _ in members
-    ]
+    splits = [tag("th", split, scope="col") for _, members in groups for split, _ in members]
     scale = tag("span", tag("span", "0"), tag("span", "50"), tag("span", "100"), class_="scale")
     method = tag("th", "Method", scope="col", class_="method")
-    return tag("tr", method, tag("th", "PCs", scope="col"), splits, tag("th", scale))
-
-
-def _split_name(split: str) -> str:
-    return {"train": "train", "val": "validation", "test": "test"}.get(split, split)
+    return tag("tr", method, tag("th", "PCs", scope="col", class_="n"), splits, tag("th", scale))
 
 
 def _row(row: Row, columns: Sequence[Column], best: Mapping[Column, str], track: Column) -> Markup:
     badge = tag("span", "chosen", class_="badge", title="best on validation")
     name = tag("th", row.name, badge if row.chosen else None, scope="row")
-    count = tag("td", row.n_components if row.n_components is not None else "")
+    count = tag("td", row.n_components if row.n_components is not None else "", class_="n")
     cells = [_cell(row.entry, column, best[column]) for column in columns]
     line = tag("td", _track(row.entry, track))
     classes = f"{row.kind}{' chosen' if row.chosen else ''}"

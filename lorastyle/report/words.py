@@ -11,8 +11,8 @@ SUB_NETWORK_NAMES: Mapping[str, str] = {
     "cross_attention": "cross-attention",
 }
 REPRESENTATION_NAMES: Mapping[str, str] = {
-    "factors": "factors A, B",
-    "delta": "update ΔW",
+    "factors": "factors",
+    "delta": "ΔW",
 }
 SCORE_NAMES: Mapping[str, str] = {
     "ari": "ARI",
@@ -43,7 +43,7 @@ def space_name(space: str) -> str:
     """`factors/feed_forward` as words.
 
     >>> space_name("factors/full")
-    'factors A, B · full network'
+    'factors · full network'
     """
     representation, _, sub_network = space.partition("/")
     first = REPRESENTATION_NAMES.get(representation, plain(representation))
