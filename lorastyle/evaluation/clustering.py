@@ -76,7 +76,7 @@ def fit_centroids(vectors: FloatArray, n_clusters: int, seed: int) -> tuple[IntA
         # Coinciding vectors leave clusters empty; that shows in the score.
         warnings.simplefilter("ignore", ConvergenceWarning)
         means = KMeans(n_clusters, n_init=1, random_state=seed).fit(vectors)
-    return means.labels_.astype(np.int64), means.cluster_centers_
+    return np.asarray(means.labels_, np.int64), np.asarray(means.cluster_centers_)
 
 
 def assign(vectors: FloatArray, centroids: FloatArray) -> IntArray:
@@ -85,8 +85,8 @@ def assign(vectors: FloatArray, centroids: FloatArray) -> IntArray:
     >>> assign(np.array([[0.1], [0.9]]), np.array([[0.0], [1.0]]))
     array([0, 1])
     """
-    distance = np.asarray(cdist(vectors, centroids, "sqeuclidean"))
-    return distance.argmin(axis=1).astype(np.int64)
+    distance: FloatArray = cdist(vectors, centroids, "sqeuclidean")
+    return np.asarray(distance.argmin(axis=1), dtype=np.int64)
 
 
 def cluster_scores(

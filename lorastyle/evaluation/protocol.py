@@ -1,0 +1,128 @@
+"""The two tasks of the paper on one style space or image feature: vectors in, scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lorastyle.config import Experiment
+from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.style_space import StyleSpace, Task, build_space
+from lorastyle.evaluation.clustering import cluster_scores
+from lorastyle.evaluation.labelled import LabelledVectors, TaskVectors
+from lorastyle.evaluation.retrieval import Metric, RetrievalScores, retrieve
+from lorastyle.records import Role
+
+HELD_OUT: Mapping[Task, Mapping[str, Role]] = {
+    "clustering": {"val": Role.VAL, "test": Role.TEST},
+    "retrieval": {"val": Role.QUERY_VAL, "test": Role.QUERY_TEST},
+}
+"""Which adapters a task measures on each split."""
+
+UNCALIBRATED = "uncalibrated"
+
+
+@dataclass(frozen=True)
+class ProtocolSettings:
+    """What the scores depend on besides the vectors."""
+
+    n_seeds: int
+    top_k: int
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> ProtocolSettings:
+        """`top_k` is by default the number of gallery adapters of an artist."""
+        top_k = experiment.evaluation.top_k or experiment.protocol.train
+        return cls(experiment.evaluation.n_kmeans_seeds, top_k)
+
+
+def space_of(
+    grams: GramSet,
+    rows: pd.DataFrame | None,
+    task: Task,
+    representation: str,
+    sub_network: str,
+    experiment: Experiment,
+) -> StyleSpace:
+    """The style space of a task, as the experiment wants it."""
+    return build_space(
+        grams,
+        rows,
+        task,
+        representation,
+        sub_network,
+        max_components=experiment.embedding.max_components,
+        form=experiment.embedding.calibration_form,
+        n_calibration=experiment.protocol.calibration,
+    )
+
+
+def task_vectors(space: StyleSpace) -> TaskVectors:
+    """Scores of the fit adapters, and of the held-out ones with and without calibration."""
+    parts = {name: space.rows(role) for name, role in HELD_OUT[space.task].items()}
+
+    def labelled(rows: Any, calibrated: bool) -> LabelledVectors:
+        scores = space.scores(rows, calibrated=calibrated)
+        return LabelledVectors(scores, space.artists(rows).astype(np.str_))
+
+    uncalibrated = (
+        {name: labelled(rows, False) for name, rows in parts.items()} if space.is_calibrated else {}
+    )
+    return TaskVectors(
+        labelled(space.fit_rows, True),
+        {name: labelled(rows, True) for name, rows in parts.items()},
+        uncalibrated,
+    )
+
+
+def clustering_entry(vectors: TaskVectors, settings: ProtocolSettings) -> dict[str, Any]:
+    """`{"train|val|test": {"ari", "nmi"}, "uncalibrated": {...}}`; what is empty is absent."""
+    together = dict(vectors.held_out) | {
+        f"{UNCALIBRATED}/{name}": part for name, part in vectors.uncalibrated.items()
+    }
+    scores = cluster_scores(vectors.fit, together, settings.n_seeds)
+    return _nest({name: score.to_dict() for name, score in scores.items()})
+
+
+def retrieval_entry(
+    vectors: TaskVectors, settings: ProtocolSettings, metric: Metric
+) -> tuple[dict[str, Any], dict[str, RetrievalScores]]:
+    """`{"val|test": {"map", ...}, "uncalibrated": {...}}`, and the scores of single queries.
+
+    The second is named like the first: `val`, `test`, `uncalibrated/val`, ...
+    """
+    together = dict(vectors.held_out) | {
+        f"{UNCALIBRATED}/{name}": part for name, part in vectors.uncalibrated.items()
+    }
+    scores = retrieve(vectors.fit, together, settings.top_k, metric)
+    means = {name: score.to_dict() for name, score in scores.items() if score.n_queries}
+    return _nest(means), scores
+
+
+def _nest(entries: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, entry in entries.items():
+        group, slash, split = name.partition("/")
+        if slash:
+            nested.setdefault(group, {})[split] = entry
+        else:
+            nested[name] = entry
+    return nested
+
+
+def absences(task: Task, entry: Mapping[str, Any], vectors: TaskVectors) -> dict[str, str]:
+    """Why a part of an entry is not there, by the part's name."""
+    reasons = {}
+    for name, role in HELD_OUT[task].items():
+        if name not in entry:
+            n_adapters = len(vectors.held_out[name]) if name in vectors.held_out else 0
+            reasons[name] = (
+                f"none of {n_adapters} '{role.value}' adapters has an artist in the gallery"
+                if n_adapters
+                else f"there is no usable '{role.value}' adapter"
+            )
+    return reasons
