@@ -1,8 +1,8 @@
 """`Session`: a Ray that is started when first needed and stopped by whoever started it.
 
 Inside a job, or with an address, it joins that cluster and leaves it as it was.
-Otherwise it starts a Ray of its own on this machine: loopback only, its own
-ports, directory and token, gone with the process. Nothing here ever stops a Ray
+Otherwise it starts a Ray of its own on this machine, with its own ports, directory
+and token, gone with the process. Nothing here ever stops a Ray
 that something else started.
 """
 
@@ -12,8 +12,10 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +25,8 @@ from lorastyle.errors import StageError
 # Ray puts Unix sockets some 65 characters below its directory, and the kernel
 # takes 107 at most: a longer TMPDIR would fail at start with an obscure message.
 _LONGEST_TEMP_DIR = 40
+
+CONNECT_TIMEOUT_S = 5.0
 
 
 class Session:
@@ -66,11 +70,10 @@ class Session:
         # `address="local"` because plain init joins a cluster that happens to run here.
         ray.init(
             address="local",
-            num_cpus=self.num_cpus or len(os.sched_getaffinity(0)),
+            num_cpus=self.num_cpus,
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
-            _node_ip_address="127.0.0.1",
             _temp_dir=str(self._temp_dir) if self._temp_dir else None,
         )
 
@@ -99,13 +102,31 @@ class Session:
 
 
 def _join(ray: Any, address: str) -> None:
+    advice = "correct compute.address, or unset it to use this machine alone"
+    if not _answers(address):
+        raise StageError(f"no Ray cluster answers at {address!r}; {advice}")
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise StageError(
-            f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:200]}); "
-            "correct compute.address, or unset it to use this machine alone"
+            f"cannot join the Ray cluster at {address!r} ({reason}); {advice}"
         ) from error
+
+
+def _answers(address: str) -> bool:
+    """True unless `address` is HOST:PORT and nothing listens there.
+
+    Asked first, because Ray ends the whole process when it finds nothing.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _use_a_token() -> None:
@@ -121,7 +142,7 @@ def _use_a_token() -> None:
 
 
 @contextlib.contextmanager
-def opened(session: Session | None, address: str | None = None) -> Any:
+def opened(session: Session | None, address: str | None = None) -> Iterator[Session]:
     """The caller's session, started; or one of our own for the length of the block."""
     if session is not None:
         yield session.start()
