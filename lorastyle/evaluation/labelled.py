@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+UNCALIBRATED = "uncalibrated"
+
 
 @dataclass(frozen=True)
 class LabelledVectors:
@@ -54,6 +56,12 @@ class TaskVectors:
     def n_components(self) -> int:
         """Length of the vectors."""
         return int(self.fit.vectors.shape[1])
+
+    @property
+    def parts(self) -> dict[str, LabelledVectors]:
+        """All held-out sets in one; names of those before calibration begin `uncalibrated/`."""
+        before = {f"{UNCALIBRATED}/{name}": part for name, part in self.uncalibrated.items()}
+        return dict(self.held_out) | before
 
     def first(self, n_components: int) -> TaskVectors:
         """The same task under the first components only."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 from lorastyle.config import Experiment
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.style_space import StyleSpace, Task, build_space
+from lorastyle.errors import TooFewAdaptersError
 from lorastyle.evaluation.clustering import cluster_scores
 from lorastyle.evaluation.labelled import LabelledVectors, TaskVectors
 from lorastyle.evaluation.retrieval import Metric, RetrievalScores, retrieve
@@ -22,8 +24,6 @@ HELD_OUT: Mapping[Task, Mapping[str, Role]] = {
     "retrieval": {"val": Role.QUERY_VAL, "test": Role.QUERY_TEST},
 }
 """Which adapters a task measures on each split."""
-
-UNCALIBRATED = "uncalibrated"
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,66 @@ class ProtocolSettings:
         return cls(experiment.evaluation.n_kmeans_seeds, top_k)
 
 
-def space_of(
+@dataclass(frozen=True)
+class Setting:
+    """One representation and sub-network: a fitted style space for each task that has one."""
+
+    representation: str
+    sub_network: str
+    spaces: Mapping[Task, StyleSpace]
+    absent: Mapping[Task, str]
+    """Why a task has no space."""
+
+    @property
+    def key(self) -> str:
+        """Its name among the metrics."""
+        return f"{self.representation}/{self.sub_network}"
+
+    @cached_property
+    def vectors(self) -> dict[Task, TaskVectors]:
+        """What each task compares, under all components."""
+        return {task: task_vectors(space) for task, space in self.spaces.items()}
+
+
+def fit_setting(
     grams: GramSet,
     rows: pd.DataFrame | None,
-    task: Task,
     representation: str,
     sub_network: str,
     experiment: Experiment,
-) -> StyleSpace:
-    """The style space of a task, as the experiment wants it."""
-    return build_space(
-        grams,
-        rows,
-        task,
-        representation,
-        sub_network,
-        max_components=experiment.embedding.max_components,
-        form=experiment.embedding.calibration_form,
-        n_calibration=experiment.protocol.calibration,
-    )
+) -> Setting:
+    """Fit the style spaces of both tasks, as the experiment wants them.
+
+    `rows` is the part of `grams.table` to use, None for all.
+    """
+    spaces: dict[Task, StyleSpace] = {}
+    absent: dict[Task, str] = {}
+    for task in HELD_OUT:
+        try:
+            spaces[task] = build_space(
+                grams,
+                rows,
+                task,
+                representation,
+                sub_network,
+                max_components=experiment.embedding.max_components,
+                form=experiment.embedding.calibration_form,
+                n_calibration=experiment.protocol.calibration,
+            )
+            _check_clusters(spaces[task])
+        except TooFewAdaptersError as error:
+            spaces.pop(task, None)
+            absent[task] = str(error)
+    return Setting(representation, sub_network, spaces, absent)
+
+
+def _check_clusters(space: StyleSpace) -> None:
+    n_artists = len(np.unique(space.artists(space.fit_rows).astype(np.str_)))
+    if n_artists < 2:
+        raise TooFewAdaptersError(
+            f"the {space.task} task compares artists, and its {len(space.fit_rows)} fit adapters "
+            f"have {n_artists}; train adapters of at least 2"
+        )
 
 
 def task_vectors(space: StyleSpace) -> TaskVectors:
@@ -81,10 +122,7 @@ def task_vectors(space: StyleSpace) -> TaskVectors:
 
 def clustering_entry(vectors: TaskVectors, settings: ProtocolSettings) -> dict[str, Any]:
     """`{"train|val|test": {"ari", "nmi"}, "uncalibrated": {...}}`; what is empty is absent."""
-    together = dict(vectors.held_out) | {
-        f"{UNCALIBRATED}/{name}": part for name, part in vectors.uncalibrated.items()
-    }
-    scores = cluster_scores(vectors.fit, together, settings.n_seeds)
+    scores = cluster_scores(vectors.fit, vectors.parts, settings.n_seeds)
     return _nest({name: score.to_dict() for name, score in scores.items()})
 
 
@@ -95,10 +133,7 @@ def retrieval_entry(
 
     The second is named like the first: `val`, `test`, `uncalibrated/val`, ...
     """
-    together = dict(vectors.held_out) | {
-        f"{UNCALIBRATED}/{name}": part for name, part in vectors.uncalibrated.items()
-    }
-    scores = retrieve(vectors.fit, together, settings.top_k, metric)
+    scores = retrieve(vectors.fit, vectors.parts, settings.top_k, metric)
     means = {name: score.to_dict() for name, score in scores.items() if score.n_queries}
     return _nest(means), scores
 

@@ -16,10 +16,9 @@ import pandas as pd
 from lorastyle.config import Experiment
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.style_space import Task
-from lorastyle.errors import TooFewAdaptersError
 from lorastyle.evaluation.clustering import cluster_scores
 from lorastyle.evaluation.labelled import LabelledVectors, TaskVectors
-from lorastyle.evaluation.protocol import ProtocolSettings, space_of, task_vectors
+from lorastyle.evaluation.protocol import ProtocolSettings, Setting, fit_setting
 from lorastyle.evaluation.retrieval import rank, score_ranking
 
 VALIDATION = "val"
@@ -46,10 +45,8 @@ def score_curve(
     the other leaves its cells empty (NaN).
     """
     merged: dict[int, dict[str, float]] = {}
-    for points in (
-        _clustering_points(clustering, settings),
-        _retrieval_points(retrieval, settings),
-    ):
+    tasks = (_clustering_points(clustering, settings), _retrieval_points(retrieval, settings))
+    for points in tasks:
         for n_components, scores in points:
             merged.setdefault(n_components, {}).update(scores)
     rows = [{"n_components": count, **merged[count]} for count in sorted(merged)]
@@ -94,10 +91,8 @@ def evaluate_setting(
     `rows` is the part of `grams.table` to use, None for all. A task without enough
     adapters is absent from `best`.
     """
-    vectors = setting_vectors(grams, rows, representation, sub_network, experiment)
-    curve = score_curve(
-        vectors.get("clustering"), vectors.get("retrieval"), ProtocolSettings.of(experiment)
-    )
+    setting = fit_setting(grams, rows, representation, sub_network, experiment)
+    curve = setting_curve(setting, ProtocolSettings.of(experiment))
     points = curve_points(curve)
     best = {
         task: next(point for point in points if point["n_components"] == count)
@@ -111,22 +106,10 @@ def evaluate_setting(
     }
 
 
-def setting_vectors(
-    grams: GramSet,
-    rows: pd.DataFrame | None,
-    representation: str,
-    sub_network: str,
-    experiment: Experiment,
-) -> dict[Task, TaskVectors]:
-    """The vectors of each task that has adapters enough for a space."""
-    found: dict[Task, TaskVectors] = {}
-    for task in OBJECTIVES:
-        try:
-            space = space_of(grams, rows, task, representation, sub_network, experiment)
-        except TooFewAdaptersError:
-            continue
-        found[task] = task_vectors(space)
-    return found
+def setting_curve(setting: Setting, settings: ProtocolSettings) -> pd.DataFrame:
+    """`score_curve` of a setting; tasks without a space leave their cells empty."""
+    vectors = setting.vectors
+    return score_curve(vectors.get("clustering"), vectors.get("retrieval"), settings)
 
 
 def curve_points(curve: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,0 +1,97 @@
+"""Image features under the protocol: what a site could do that kept the training images.
+
+An adapter's vector is the mean feature of the images it was trained on. The fit set is *all* train
+adapters: a feature needs none of them for calibration. Clustering compares by Euclidean distance,
+retrieval by cosine, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lorastyle.embedding.style_space import Task
+from lorastyle.errors import StageError
+from lorastyle.evaluation.labelled import FloatArray, LabelledVectors, TaskVectors
+from lorastyle.evaluation.protocol import (
+    HELD_OUT,
+    ProtocolSettings,
+    absences,
+    clustering_entry,
+    retrieval_entry,
+)
+from lorastyle.evaluation.retrieval import RetrievalScores
+from lorastyle.features.contract import Features, ImageFeature, aggregate, encode_all
+from lorastyle.records import Role
+
+ImageLoader = Callable[[str, int], NDArray[np.uint8]]
+"""From a catalogue path and a side in pixels to an image (side, side, 3)."""
+
+NOT_GENERATED = "no images were generated with the adapters of this run"
+
+
+def encode_catalogue(feature: ImageFeature, catalogue: pd.DataFrame, load: ImageLoader) -> Features:
+    """Features of the catalogue's images, in its order, (n_images, dimension).
+
+    Images are looked at in the size the feature likes, or in that of the smallest
+    of them if that is less: none is enlarged.
+    """
+    size = min(feature.image_size, int(catalogue[["width", "height"]].to_numpy().min()))
+    return encode_all(feature, (load(str(path), size) for path in catalogue["path"]))
+
+
+def adapter_features(
+    features: Features, image_ids: Sequence[str], images_of: Sequence[Sequence[str]]
+) -> FloatArray:
+    """Mean feature of each adapter's images: (n_adapters, dimension).
+
+    `image_ids` name the rows of `features`. Raises StageError for an image that is
+    not among them.
+    """
+    position = {image_id: row for row, image_id in enumerate(image_ids)}
+    wanted = {image_id for images in images_of for image_id in images}
+    if absent := sorted(wanted - position.keys()):
+        raise StageError(
+            f"{len(absent)} training images are not in the catalogue, first {absent[0]!r}; "
+            "plan the run again"
+        )
+    return aggregate(features, [[position[name] for name in images] for images in images_of])
+
+
+def feature_vectors(vectors: FloatArray, table: pd.DataFrame, task: Task) -> TaskVectors:
+    """Adapter features as a task; `table` labels them (columns artist, role)."""
+    roles, artists = table["role"].to_numpy(), table["artist"].to_numpy().astype(np.str_)
+
+    def part(role: Role) -> LabelledVectors:
+        chosen = roles == role.value
+        return LabelledVectors(vectors[chosen], artists[chosen])
+
+    held_out = {name: part(role) for name, role in HELD_OUT[task].items()}
+    return TaskVectors(part(Role.TRAIN), held_out)
+
+
+def feature_entry(
+    vectors: FloatArray, table: pd.DataFrame, settings: ProtocolSettings
+) -> tuple[dict[str, Any], Mapping[str, RetrievalScores]]:
+    """`{"clustering": {...}, "retrieval": {"orig_orig": {...}}}` and the single queries' scores."""
+    clusters = feature_vectors(vectors, table, "clustering")
+    gallery = feature_vectors(vectors, table, "retrieval")
+    clustering = clustering_entry(clusters, settings)
+    retrieval, queries = retrieval_entry(gallery, settings, "cosine")
+    _explain(clustering, absences("clustering", clustering, clusters))
+    _explain(retrieval, absences("retrieval", retrieval, gallery))
+    generated = dict.fromkeys(("orig_gen", "gen_orig", "gen_gen"), NOT_GENERATED)
+    entry = {
+        "clustering": clustering,
+        "retrieval": {"orig_orig": retrieval, "absent": generated},
+    }
+    return entry, queries
+
+
+def _explain(entry: dict[str, Any], reasons: Mapping[str, str]) -> None:
+    if reasons:
+        entry["absent"] = dict(reasons)
