@@ -9,6 +9,7 @@ Unchanged by `(B M)(M^-1 A)`: adapters of any rank and initialisation compare.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,27 +41,50 @@ def delta_gram(
     are float64. Working memory stays near `memory_bytes`, whatever n is.
     Raises LayoutMismatchError if the sets are not of one module.
     """
-    symmetric = other_A is None or other_B is None
-    if other_A is None or other_B is None:
-        other_A, other_B, other_scaling = lora_A, lora_B, scaling
     _check_module(lora_A, lora_B)
-    _check_module(other_A, other_B)
-    _check_same_module(lora_A, lora_B, other_A, other_B)
-    rows, row_factors = _flat(lora_A), _flat(np.swapaxes(lora_B, 1, 2))
-    columns, column_factors = _flat(other_A), _flat(np.swapaxes(other_B, 1, 2))
-    rank, other_rank = lora_A.shape[1], other_A.shape[1]
-    gram = np.empty((len(lora_A), len(other_A)))
-    for i, j in _tiles(gram.shape, rank * other_rank, memory_bytes, symmetric):
-        a = slice(i.start * rank, i.stop * rank)
-        b = slice(j.start * other_rank, j.stop * other_rank)
-        products = rows[a] @ columns[b].T
-        products *= row_factors[a] @ column_factors[b].T
-        blocks = products.reshape(i.stop - i.start, rank, j.stop - j.start, other_rank)
-        gram[i, j] = blocks.sum(axis=(1, 3), dtype=np.float64)
-        if symmetric and i.start != j.start:
-            gram[j, i] = gram[i, j].T
-    scales = 1.0 if other_scaling is None else other_scaling
-    return _scaled(gram, scaling, scales)
+    here = there = _Stacked.of(lora_A, lora_B)
+    symmetric = other_A is None or other_B is None
+    if other_A is not None and other_B is not None:
+        _check_module(other_A, other_B)
+        _check_same_module(lora_A, lora_B, other_A, other_B)
+        there = _Stacked.of(other_A, other_B)
+    gram = np.empty((here.n, there.n))
+    for i, j in _tiles(gram.shape, here.rank * there.rank, memory_bytes, symmetric):
+        tile = _tile(here, there, i, j)
+        on_diagonal = symmetric and i == j
+        gram[i, j] = (tile + tile.T) / 2 if on_diagonal else tile
+        if symmetric and not on_diagonal:
+            gram[j, i] = tile.T
+    default = scaling if symmetric else 1.0
+    return _scaled(gram, scaling, default if other_scaling is None else other_scaling)
+
+
+class _Stacked(NamedTuple):
+    """The factors of n adapters below one another, ready for matrix products."""
+
+    down: Factors
+    """lora_A as (n r, in)."""
+    up: Factors
+    """lora_B, transposed, as (n r, out)."""
+    rank: int
+
+    @classmethod
+    def of(cls, lora_A: Factors, lora_B: Factors) -> _Stacked:
+        return cls(_flat(lora_A), _flat(np.swapaxes(lora_B, 1, 2)), lora_A.shape[1])
+
+    @property
+    def n(self) -> int:
+        return len(self.down) // self.rank
+
+
+def _tile(here: _Stacked, there: _Stacked, i: slice, j: slice) -> Gram:
+    a = slice(i.start * here.rank, i.stop * here.rank)
+    b = slice(j.start * there.rank, j.stop * there.rank)
+    # On the diagonal both operands are the same memory: NumPy then calls syrk, half the work.
+    products = here.down[a] @ there.down[b].T
+    products *= here.up[a] @ there.up[b].T
+    blocks = products.reshape(i.stop - i.start, here.rank, j.stop - j.start, there.rank)
+    return np.asarray(blocks.sum(axis=(1, 3), dtype=np.float64))
 
 
 def cosine_of(gram: Gram) -> Gram:

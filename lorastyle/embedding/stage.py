@@ -74,28 +74,14 @@ def usable_rows(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The planned adapters that can be embedded, and by name why others cannot.
 
-    The table has columns row, adapter_id, artist, genre, role, index. Rows that an
-    earlier plan left in the store are not looked at.
+    The table is the store's. Rows that an earlier plan left there are not looked at.
     """
     records = store.committed()
     reasons = {spec.row: _unusable(records.get(spec.row), spec) for spec in specs}
-    table = pd.DataFrame(
-        [
-            {
-                "row": spec.row,
-                "adapter_id": spec.adapter_id,
-                "artist": spec.artist,
-                "genre": spec.genre,
-                "role": spec.role.value,
-                "index": spec.index,
-            }
-            for spec in sorted(specs, key=lambda spec: spec.row)
-            if reasons[spec.row] is None
-        ],
-        columns=["row", "adapter_id", "artist", "genre", "role", "index"],
-    )
+    table = store.table()
+    usable = [reasons.get(int(row), "not planned") is None for row in table["row"]]
     left_out = {spec.adapter_id: reason for spec in specs if (reason := reasons[spec.row])}
-    return table, left_out
+    return table[usable].reset_index(drop=True), left_out
 
 
 def _unusable(record: CommitRecord | None, spec: AdapterSpec) -> str | None:

@@ -12,7 +12,6 @@ cheap as reading rows. Nothing is compressed: trained float32 does not compress.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -26,20 +25,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import zarr
-from zarr.codecs import Crc32cCodec
 
 from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.errors import StoreError
 from lorastyle.records import SUB_NETWORKS, AdapterSpec, digest
-from lorastyle.store.commits import CommitLog, CommitRecord, finite_values
+from lorastyle.store.commits import CommitLog, CommitRecord, checksum_of, finite_values
+from lorastyle.store.group import identity, read_attributes, refuse_other, write_group
 from lorastyle.store.shards import RowShards
 
 Vector = npt.NDArray[np.float32]
 
-SCHEMA_VERSION = 1
-MAX_BLOCK = 32_768
-"""Columns of an inner chunk, at most. At the paper's size a block of every row then fits
-the quarter GiB that a task of the Gram pass has, so no chunk is read twice."""
 COMMIT_ATTEMPTS = 5
 TABLE_COLUMNS = ("row", "adapter_id", "artist", "genre", "role", "index")
 
@@ -76,15 +71,15 @@ class AdapterStore:
         grown to `n_rows`, never shrunk. Raises StoreError naming what differs.
         """
         path = Path(path)
-        attributes = _attributes(layout, base, alpha, init, initial)
+        attributes = identity(layout, base, alpha, init, initial)
         if path.exists():
             store = cls.open(path)
-            store._refuse_other(attributes)
+            refuse_other(path, store.attributes, attributes)
             store.grow(n_rows)
             return store
         # Built aside and moved: a half-made store is never seen.
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        _write_group(aside, layout.size, n_rows, attributes, initial)
+        write_group(aside, layout.size, n_rows, attributes, initial)
         try:
             aside.rename(path)
         except OSError:
@@ -101,18 +96,7 @@ class AdapterStore:
     def open(cls, path: Path | str) -> Self:
         """Open a store. Raises StoreError if there is none, or one of another version."""
         path = Path(path)
-        try:
-            attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-            version = attributes["schema_version"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{path} is not an adapter store; make one with `lorastyle train RUN`"
-            ) from error
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
-                "open it with the release it was written with"
-            )
+        attributes = read_attributes(path)
         return cls(path, AdapterLayout.from_dict(attributes["layout"]), attributes)
 
     @property
@@ -334,20 +318,6 @@ class AdapterStore:
         )
         return "ok" if changes else "zero"
 
-    def _refuse_other(self, wanted: Mapping[str, Any]) -> None:
-        for key, what in (
-            ("layout_hash", "layout"),
-            ("base", "base model"),
-            ("alpha", "alpha"),
-            ("init", "initialisation"),
-        ):
-            there, here = self.attributes[key], wanted[key]
-            if there != here:
-                raise StoreError(
-                    f"{self.path} holds adapters of another {what} ({there!r} there, {here!r} "
-                    "here); choose another run, or delete the store to train them again"
-                )
-
 
 def digest_of_contents(store: AdapterStore) -> str:
     """SHA-256 over every committed row's number, status, checksum and spec digest."""
@@ -359,58 +329,9 @@ def digest_of_contents(store: AdapterStore) -> str:
     )
 
 
-def checksum_of(vector: Vector) -> str:
-    """SHA-256 of the float32 little-endian bytes."""
-    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").tobytes()).hexdigest()
-
-
 def _is_current(record: CommitRecord, spec_digest: str) -> bool:
     return record.status != "failed" and record.spec_digest == spec_digest
 
 
 def _plain(spec: AdapterSpec | Mapping[str, Any]) -> dict[str, Any]:
     return spec.to_dict() if isinstance(spec, AdapterSpec) else dict(spec)
-
-
-def _attributes(
-    layout: AdapterLayout,
-    base: Mapping[str, Any],
-    alpha: float,
-    init: Mapping[str, Any],
-    initial: Vector | None,
-) -> dict[str, Any]:
-    """The group's attributes, as they read back from JSON."""
-    start = dict(init)
-    if initial is not None:
-        start["initial_hash"] = checksum_of(initial)
-    values = {
-        "schema_version": SCHEMA_VERSION,
-        "layout": layout.to_dict(),
-        "layout_hash": layout.hash(),
-        "rank": layout.rank,
-        "alpha": float(alpha),
-        "base": dict(base),
-        "init": start,
-    }
-    return dict(json.loads(json.dumps(values, allow_nan=False)))
-
-
-def _write_group(
-    path: Path, size: int, n_rows: int, attributes: dict[str, Any], initial: Vector | None
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    group = zarr.create_group(path, attributes=attributes)
-    n_blocks = -(-size // MAX_BLOCK)
-    block = -(-size // n_blocks)
-    group.create_array(
-        "weights",
-        shape=(n_rows, size),
-        shards=(1, n_blocks * block),
-        chunks=(1, block),
-        dtype="<f4",
-        compressors=[Crc32cCodec()],
-        dimension_names=("adapter", "parameter"),
-    )
-    if initial is not None:
-        array = group.create_array("initial", shape=(size,), dtype="<f4", compressors=None)
-        array[:] = np.asarray(initial, dtype="<f4")

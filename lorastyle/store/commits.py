@@ -6,12 +6,16 @@ there but whose record is not was interrupted, and counts as absent.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from lorastyle.errors import StoreError
 from lorastyle.runs import write_json
@@ -38,6 +42,11 @@ class CommitRecord:
     reason: str | None = None
     """Why it failed."""
     version: int = RECORD_VERSION
+
+
+def checksum_of(vector: npt.NDArray[np.float32]) -> str:
+    """SHA-256 of the float32 little-endian bytes."""
+    return hashlib.sha256(np.ascontiguousarray(vector, dtype="<f4").data).hexdigest()
 
 
 def finite_values(values: Mapping[str, Any]) -> dict[str, Any]:

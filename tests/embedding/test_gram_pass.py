@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import dask
+import numpy as np
+import pytest
+
+from lorastyle.embedding import gram_pass
+from lorastyle.embedding.gram_pass import compute_sums
+from lorastyle.embedding.pca import centred
+from lorastyle.errors import StageError, StoreError
+from lorastyle.records import SUB_NETWORKS
+
+MEMORIES_GIB = [1e-7, 1e-5, 1.0]
+"""From a few columns, or one row, at a time to everything at once."""
+
+
+def explicit_updates(store, vectors, sub_network) -> np.ndarray:
+    """Every update of a sub-network formed, side by side: (n, sum of out in)."""
+    factors = store.layout.unflatten(vectors.astype(np.float64))
+    updates = [
+        (factors[entry.module, "B"] @ factors[entry.module, "A"]).reshape(len(vectors), -1)
+        for entry in store.layout.entries
+        if entry.factor == "A" and sub_network in ("full", entry.sub_network)
+    ]
+    return store.scaling * np.concatenate(updates, axis=1)
+
+
+@pytest.mark.parametrize("memory_gib", MEMORIES_GIB)
+def test_factor_sums_equal_brute_force_for_every_block_size(store, vectors, rows, memory_gib):
+    sums = compute_sums(store, rows, ["factors"], memory_gib=memory_gib)["factors"]
+    assert tuple(sums) == SUB_NETWORKS
+    for sub_network, gram in sums.items():
+        (columns,) = store.layout.columns(sub_network)
+        about_mean = vectors[:, columns].astype(np.float64)
+        about_mean -= about_mean.mean(axis=0)
+        expected = about_mean @ about_mean.T
+        np.testing.assert_allclose(gram, expected, atol=1e-5 * expected.max())
+        assert gram.dtype == np.float64
+
+
+@pytest.mark.parametrize("memory_gib", MEMORIES_GIB)
+def test_delta_sums_equal_brute_force_for_every_tile_size(store, vectors, rows, memory_gib):
+    sums = compute_sums(store, rows, ["delta"], memory_gib=memory_gib)["delta"]
+    for sub_network, gram in sums.items():
+        updates = explicit_updates(store, vectors, sub_network)
+        expected = updates @ updates.T
+        np.testing.assert_allclose(gram, expected, rtol=2e-6, atol=2e-6 * expected.max())
+        np.testing.assert_array_equal(gram, gram.T)
+
+
+def test_any_subset_of_rows_centres_to_its_own_gram_matrix(store, vectors, rows):
+    """One pass for all roles: a split is a slice, whatever mean was taken off before."""
+    gram = compute_sums(store, rows, ["factors"])["factors"]["feed_forward"]
+    subset = [0, 3, 4, 8, 11]
+    (columns,) = store.layout.columns("feed_forward")
+    own = vectors[subset][:, columns].astype(np.float64)
+    own -= own.mean(axis=0)
+    found = centred(gram[np.ix_(subset, subset)])
+    np.testing.assert_allclose(found, own @ own.T, atol=1e-5 * found.max())
+
+
+def test_the_result_is_the_same_bits_with_every_scheduler(store, rows):
+    threads = compute_sums(store, rows)
+    alone = compute_sums(store, rows, scheduler=dask.get)
+    for representation, sums in threads.items():
+        for sub_network, gram in sums.items():
+            np.testing.assert_array_equal(gram, alone[representation][sub_network])
+
+
+def test_many_small_tasks_cover_every_column_once(store, vectors, rows, monkeypatch):
+    monkeypatch.setattr(gram_pass, "TASKS_PER_SUM", 3)
+    few = compute_sums(store, rows, memory_gib=1e-5)
+    monkeypatch.setattr(gram_pass, "TASKS_PER_SUM", 1000)
+    many = compute_sums(store, rows, memory_gib=1e-5)
+    for representation, sums in few.items():
+        for sub_network, gram in sums.items():
+            expected = many[representation][sub_network]
+            np.testing.assert_allclose(gram, expected, rtol=1e-10, atol=1e-7)
+
+
+def test_a_damaged_row_stops_the_pass_and_is_named(store, rows):
+    with pytest.raises(StoreError, match="row 2 has no weights"):
+        compute_sums(store, np.append(rows, 2))
+
+
+def test_an_unknown_representation_is_refused(store, rows):
+    with pytest.raises(StageError, match="'vibes'; choose from factors, delta"):
+        compute_sums(store, rows, ["vibes"])

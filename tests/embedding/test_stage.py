@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import dask
+import numpy as np
+import pandas as pd
+import pytest
+
+from lorastyle.config import parse_experiment
+from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.stage import embed
+from lorastyle.errors import StageError, StoreError, TooFewAdaptersError
+from lorastyle.runs import Run
+from lorastyle.store.adapter_store import AdapterStore
+
+
+@pytest.fixture
+def run(run_directory, specs) -> Run:
+    """Planned, with the train stage recorded as done, and no adapter in the store."""
+    run = Run.create(run_directory, parse_experiment({"embedding": {"memory_gib": 0.1}}))
+    pd.DataFrame([spec.to_dict() for spec in specs]).to_parquet(run.plan_path)
+    run.finish("train", {}, {"n_adapters": len(specs)}, 0.0)
+    return run
+
+
+@pytest.fixture
+def store(run, layout, specs) -> AdapterStore:
+    return AdapterStore.create(
+        run.store_path, layout, base={}, alpha=2.0, n_rows=len(specs), init={}
+    )
+
+
+def fill(store, specs) -> None:
+    rng = np.random.default_rng(0)
+    for spec in specs:
+        store.commit(spec.row, rng.standard_normal(store.size).astype(np.float32), spec, {})
+
+
+def test_embedding_once_is_enough(run, store, specs):
+    fill(store, specs)
+    first = embed(run)
+    assert (first.skipped, first.outputs["n_adapters"]) == (False, len(specs))
+    again = embed(run)
+    assert again.skipped
+    assert again.outputs == first.outputs
+    assert embed(run, scheduler=dask.get, force=True).outputs == first.outputs
+    grams = GramSet.load(run.embedding_path)
+    assert grams.digest() == first.outputs["digest"]
+    assert grams.table["artist"].tolist() == [spec.artist for spec in specs]
+
+
+def test_unusable_adapters_are_left_out_and_named(run, store, specs):
+    fill(store, specs[4:])
+    store.commit(0, np.zeros(store.size, np.float32), specs[0], {})
+    store.commit(1, np.full(store.size, np.nan, np.float32), specs[1], {})
+    store.quarantine(2, specs[2], "no images")
+    outputs = embed(run).outputs
+    assert outputs["n_adapters"] == len(specs) - 4
+    assert outputs["left_out"] == {"absent": 1, "failed": 1, "non_finite": 1, "zero": 1}
+    assert outputs["left_out_adapters"]["anna-train-00"] == "zero"
+    matrix = GramSet.load(run.embedding_path).matrix("delta", "full")
+    assert np.isfinite(matrix).all()
+
+
+def test_rows_that_an_earlier_plan_left_behind_are_not_embedded(run, store, specs):
+    store.grow(len(specs) + 1)
+    fill(store, specs)
+    store.commit(len(specs), np.ones(store.size, np.float32), {"adapter_id": "old"}, {})
+    assert embed(run).outputs["n_adapters"] == len(specs)
+
+
+def test_new_adapters_make_the_embedding_stale(run, store, specs):
+    fill(store, specs[:-1])
+    embed(run)
+    fill(store, specs)
+    with pytest.raises(StageError, match=r"inputs of 'embed' .* changed \(store\)"):
+        embed(run)
+    assert embed(run, force=True).outputs["n_adapters"] == len(specs)
+
+
+def test_embedding_waits_for_training(run, store):
+    run.manifest_path("train").unlink()
+    with pytest.raises(StageError, match="no finished 'train' stage"):
+        embed(run)
+
+
+def test_nothing_to_embed_is_said(run, store, specs):
+    fill(store, specs[:1])
+    with pytest.raises(TooFewAdaptersError, match="has 1 usable adapters"):
+        embed(run)
+    assert run.manifest("embed") is None
+
+
+def test_a_run_without_store_is_said(run):
+    with pytest.raises(StoreError, match="is not an adapter store"):
+        embed(run)
