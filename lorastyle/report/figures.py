@@ -25,8 +25,8 @@ def style_map(points: Points, palette: Palette) -> Any:
     """Figure 1 of the paper: the first two components, artists' colours, genres' hulls."""
     figure, axes = new_figure(7.2, 5.2)
     ax = axes[0, 0]
-    fitted, held_out = points.of(Role.TRAIN), points.of(Role.TEST)
-    draw_hulls(ax, points.of(Role.TRAIN, Role.TEST), palette)
+    fitted, held_out = points.of(Role.TRAIN.value), points.of(Role.TEST.value)
+    draw_hulls(ax, points.of(Role.TRAIN.value, Role.TEST.value), palette)
     draw_marks(ax, fitted, palette, marker="o", size=16, alpha=0.75)
     draw_marks(ax, held_out, palette, marker="^", size=30, edge=INK["light"])
     draw_centroids(ax, fitted, palette, labelled=len(np.unique(fitted.artists)) <= MAX_LABELLED)

@@ -7,8 +7,8 @@ from importlib import resources
 
 from lorastyle.report.canvas import theme_rules
 from lorastyle.report.markup import Markup, raw, tag
-from lorastyle.report.panels import TASKS, chosen_feature, feature_entries
 from lorastyle.report.run_facts import adapter_size, facts, n_adapters, total_wall_s
+from lorastyle.report.scores import TASKS, chosen_feature, chosen_space, feature_entries, score_of
 from lorastyle.report.sections import (
     artists_section,
     calibration_section,
@@ -19,7 +19,7 @@ from lorastyle.report.sections import (
     section,
     verdict,
 )
-from lorastyle.report.source import ReportSource, score_of
+from lorastyle.report.source import ReportSource
 from lorastyle.report.style_map import map_data, map_frame
 from lorastyle.report.words import duration, percent, plain
 
@@ -103,10 +103,10 @@ def _header(source: ReportSource) -> Markup:
 
 def _score_tile(source: ReportSource, task: str) -> Markup:
     score = TASKS[task]
-    chosen = source.chosen_clustering if task == "clustering" else source.chosen_retrieval
+    chosen = chosen_space(source.metrics, task)
     ours = score_of(source.metrics.get(task, {}).get(chosen or ""), "test", score)
-    feature = chosen_feature(source, task)
-    theirs = score_of(feature_entries(source, task).get(feature or ""), "test", score)
+    feature = chosen_feature(source.metrics, task)
+    theirs = score_of(feature_entries(source.metrics, task).get(feature or ""), "test", score)
     label = {"clustering": "Clustering, test ARI", "retrieval": "Retrieval, test mAP"}[task]
     beside = "" if feature is None or theirs is None else f"{plain(feature)}: {percent(theirs)} %"
     value = "–" if ours is None else percent(ours)

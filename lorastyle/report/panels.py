@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
 from lorastyle.records import Role
+from lorastyle.report.scores import TASKS, feature_entries, score_of, std_of
 from lorastyle.report.shown import Comparison, CurvePanel, DriftPair, StrArray
-from lorastyle.report.source import ReportSource, best_key, score_of, std_of
+from lorastyle.report.source import FIT, ReportSource
 from lorastyle.report.words import REPRESENTATION_NAMES, SUB_NETWORK_NAMES, plain, space_name
 
-TASKS: Mapping[str, str] = {"clustering": "ari", "retrieval": "map"}
-"""The score that chooses a PC count in each task."""
 MAX_DRIFT_ARTISTS = 10
 """The paper shows ten artists where marks crowd."""
-DRIFT_ROLES: Mapping[Role, str] = {
-    Role.TEST: "Test [Same]",
-    Role.QUERY_TEST: "Test [Diff]",
-}
-"""Held-out adapters by the paper's names: trained like the gallery, or on fewer images."""
+DRIFT_COMPONENTS = ((0, 1), (2, 3))
+"""Drift grows with the component: the first two show the least of it."""
 
 
 def curve_panels(source: ReportSource) -> list[CurvePanel]:
@@ -46,19 +40,23 @@ def curve_panels(source: ReportSource) -> list[CurvePanel]:
 
 
 def drift_pairs(source: ReportSource) -> list[DriftPair]:
-    """One pair for each kind of held-out adapter that calibration moves."""
+    """Test adapters before and after calibration: components 1 and 2, then 3 and 4."""
     space = source.spaces.get(source.shown_space or "")
     if space is None or space.uncalibrated is None:
         return []
     pairs = []
-    for role, title in DRIFT_ROLES.items():
-        before, after = space.points(calibrated=False).of(role), space.points().of(role)
+    for x, y in DRIFT_COMPONENTS:
+        if y >= space.n_components:
+            continue
+        after = space.points(x=x, y=y).of(Role.TEST.value)
+        before = space.points(calibrated=False, x=x, y=y).of(Role.TEST.value)
         if not len(after.xy) or np.array_equal(before.xy, after.xy):
             continue
-        fitted = space.points().of(Role.TRAIN)
+        fitted = space.points(x=x, y=y).of(FIT)
         # A held-out adapter whose artist has none in the fit has no centroid to drift from.
         known = np.isin(after.artists, fitted.artists)
         shown = spread_artists(after.artists[known], after.genres[known])
+        title = f"Components {x + 1} and {y + 1}"
         pairs.append(DriftPair(title, *(part.by(shown) for part in (fitted, before, after))))
     return pairs
 
@@ -74,31 +72,10 @@ def comparisons(source: ReportSource, task: str) -> list[Comparison]:
     ]
     features = [
         Comparison(plain(name), value, std_of(entry, "test", score))
-        for name, entry in feature_entries(source, task).items()
+        for name, entry in feature_entries(source.metrics, task).items()
         if (value := score_of(entry, "test", score)) is not None
     ]
     return [*_best_first(spaces), *_best_first(features)]
-
-
-def feature_entries(source: ReportSource, task: str) -> dict[str, Mapping[str, object]]:
-    """Image features in a task, in the shape of the style spaces' entries.
-
-    Retrieval by images compares originals with originals: no image is generated.
-    """
-    entries: dict[str, Mapping[str, object]] = {}
-    for name, feature in source.metrics.get("features", {}).items():
-        entry = feature.get(task) or {}
-        if task == "retrieval":
-            entry = entry.get("orig_orig") or {}
-        if entry:
-            entries[name] = entry
-    return entries
-
-
-def chosen_feature(source: ReportSource, task: str) -> str | None:
-    """The image feature with the best validation score: chosen as fairly as the weights."""
-    entries = feature_entries(source, task)
-    return best_key(entries, "val", TASKS[task]) or best_key(entries, "test", TASKS[task])
 
 
 def _best_first(rows: list[Comparison]) -> list[Comparison]:

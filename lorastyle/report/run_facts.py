@@ -9,7 +9,7 @@ from lorastyle import __version__
 from lorastyle.records import Role
 from lorastyle.report.markup import Markup, tag
 from lorastyle.report.source import ReportSource
-from lorastyle.report.words import ROLE_NAMES, duration, size
+from lorastyle.report.words import KIND_NAMES, duration, size
 
 
 def n_adapters(source: ReportSource) -> int:
@@ -25,12 +25,8 @@ def adapters_by_role(source: ReportSource) -> dict[Role, int]:
 
 def adapter_size(source: ReportSource) -> int | None:
     """d, the numbers in one adapter, where a stage recorded it."""
-    for stage in ("train", "embed"):
-        outputs = source.manifests.get(stage, {}).get("outputs", {})
-        for name in ("d", "n_parameters", "adapter_size", "layout_size"):
-            if isinstance(outputs.get(name), int):
-                return int(outputs[name])
-    return None
+    d = source.manifests.get("train", {}).get("outputs", {}).get("d")
+    return int(d) if isinstance(d, int) else None
 
 
 def total_wall_s(source: ReportSource) -> float:
@@ -48,7 +44,7 @@ def facts(source: ReportSource) -> Markup:
         ("Artists, genres", f"{len(source.artists)}, {len(source.genres)}"),
         ("Images", f"{len(source.catalogue)}"),
         *(
-            (f"Adapters, {ROLE_NAMES[role]}", f"{n}")
+            (f"Adapters, {KIND_NAMES[role]}", f"{n}")
             for role, n in adapters_by_role(source).items()
         ),
     ]

@@ -7,18 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from lorastyle.records import Role
 from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
 from lorastyle.report.figures import draw_curves, draw_drift
 from lorastyle.report.markup import Markup, tag
-from lorastyle.report.panels import (
+from lorastyle.report.panels import curve_panels, drift_pairs
+from lorastyle.report.scores import (
     TASKS,
     chosen_feature,
-    curve_panels,
-    drift_pairs,
+    chosen_space,
     feature_entries,
+    score_of,
+    std_of,
 )
-from lorastyle.report.source import ReportSource, score_of, std_of
+from lorastyle.report.source import ReportSource
 from lorastyle.report.tables import Column, method_rows, plain_table, score_table
 from lorastyle.report.words import SCORE_NAMES, SUB_NETWORK_NAMES, percent, plain, space_name
 
@@ -36,6 +37,7 @@ COLUMNS: Mapping[str, Groups] = {
     ),
     "retrieval": (
         ("mAP (%)", (("val", "map"), ("test", "map"))),
+        ("mAP@k (%)", (("val", "map_at_k"), ("test", "map_at_k"))),
         ("Recall@k (%)", (("val", "recall_at_k"), ("test", "recall_at_k"))),
     ),
 }
@@ -88,14 +90,16 @@ def clustering_section(source: ReportSource) -> Markup:
             TRACK_NOTE,
             class_="caption",
         ),
-        _reasons(source.metrics.get("clustering", {})),
+        _reasons(source, "clustering"),
     )
 
 
 def retrieval_section(source: ReportSource) -> Markup:
     """Figure 7 and supplementary tables 1 and 4 of the paper."""
     protocol = source.metrics.get("protocol", {})
-    entry = source.metrics.get("retrieval", {}).get(source.chosen_retrieval or "", {})
+    entry = source.metrics.get("retrieval", {}).get(
+        chosen_space(source.metrics, "retrieval") or "", {}
+    )
     n_queries = (entry.get("test") or {}).get("n_queries")
     asked = f"{n_queries} test queries" if n_queries else "Queries"
     n_images = source.run.experiment.protocol.images_per_query
@@ -112,13 +116,13 @@ def retrieval_section(source: ReportSource) -> Markup:
             TRACK_NOTE,
             class_="caption",
         ),
-        _reasons(source.metrics.get("retrieval", {})),
+        _reasons(source, "retrieval"),
     )
 
 
 def verdict(source: ReportSource, task: str) -> Markup:
     """One sentence: the chosen space beside the chosen image feature, whichever is ahead."""
-    score, chosen = TASKS[task], _chosen(source, task)
+    score, chosen = TASKS[task], chosen_space(source.metrics, task)
     entry = source.metrics.get(task, {}).get(chosen or "")
     ours = score_of(entry, "test", score)
     name = SCORE_NAMES[score]
@@ -129,8 +133,8 @@ def verdict(source: ReportSource, task: str) -> Markup:
         "clustering": "Held-out adapters fall into their artists' clusters with a test ARI of ",
         "retrieval": "Adapters of unseen images find their artist with a test mAP of ",
     }[task]
-    feature = chosen_feature(source, task)
-    theirs = score_of(feature_entries(source, task).get(feature or ""), "test", score)
+    feature = chosen_feature(source.metrics, task)
+    theirs = score_of(feature_entries(source.metrics, task).get(feature or ""), "test", score)
     if feature is None or theirs is None:
         return tag("span", done, value, ".")
     side = "ahead of" if ours > theirs else "behind" if ours < theirs else "level with"
@@ -202,7 +206,7 @@ def calibration_section(source: ReportSource) -> Markup | None:
 
 def artists_section(source: ReportSource, works: Mapping[str, list[str]]) -> Markup:
     """A card an artist: works, and how often its queries find it."""
-    found = artist_scores(source.queries, source.chosen_retrieval)
+    found = artist_scores(source.queries, chosen_space(source.metrics, "retrieval"))
     cards = []
     ordered = sorted(source.artists, key=lambda artist: (source.genre_of[artist], artist))
     for artist in ordered:
@@ -245,29 +249,26 @@ def artists_section(source: ReportSource, works: Mapping[str, list[str]]) -> Mar
 
 def artist_scores(queries: pd.DataFrame, space: str | None) -> dict[str, float]:
     """Mean average precision of each artist's test queries in a style space."""
-    needed = {"representation", "sub_network", "role", "artist", "average_precision"}
+    needed = {"representation", "sub_network", "split", "calibrated", "artist", "average_precision"}
     if space is None or not needed <= set(queries.columns):
         return {}
     representation, _, sub_network = space.partition("/")
     keep = (
         (queries["representation"] == representation)
         & (queries["sub_network"] == sub_network)
-        & (queries["role"] == Role.QUERY_TEST.value)
+        & (queries["split"] == "test")
+        & queries["calibrated"].astype(bool)
     )
-    if "calibrated" in queries:
-        keep &= queries["calibrated"].astype(bool)
     means = queries[keep].dropna(subset="average_precision").groupby("artist")["average_precision"]
     return {str(artist): float(mean) for artist, mean in means.mean().items()}
 
 
 def _scores(source: ReportSource, task: str) -> Markup:
     entries = source.metrics.get(task, {})
-    rows = method_rows(entries, feature_entries(source, task), _chosen(source, task))
+    rows = method_rows(
+        entries, feature_entries(source.metrics, task), chosen_space(source.metrics, task)
+    )
     return score_table(rows, COLUMNS[task], ("test", TASKS[task]))
-
-
-def _chosen(source: ReportSource, task: str) -> str | None:
-    return source.chosen_clustering if task == "clustering" else source.chosen_retrieval
 
 
 def _chosen_counts(source: ReportSource) -> Markup:
@@ -289,23 +290,20 @@ def _count_and_score(entry: Mapping[str, Any] | None, score: str) -> str:
     return f"{entry['n_components']}{beside}"
 
 
-def _reasons(entries: Mapping[str, Any]) -> Markup | None:
-    """Why numbers are absent, where the evaluation says so."""
-    found = [
-        tag("li", f"{space_name(key)}: {reason}")
-        for key, entry in entries.items()
-        for reason in _find_reasons(entry)
-    ]
-    return tag("ul", found, class_="notes") if found else None
-
-
-def _find_reasons(value: Any) -> list[str]:
-    if not isinstance(value, Mapping):
-        return []
-    here = [
-        str(text) for key, text in value.items() if "reason" in str(key) and isinstance(text, str)
-    ]
-    return here + [reason for inner in value.values() for reason in _find_reasons(inner)]
+def _reasons(source: ReportSource, task: str) -> Markup | None:
+    """Why numbers are absent: the evaluation writes it beside them, under `absent`."""
+    whole = {
+        key.removeprefix(f"{task}/"): reason
+        for key, reason in source.metrics.get("absent", {}).items()
+        if key.startswith(f"{task}/") or key.count("/") == 1
+    }
+    found = [f"{space_name(key)}: {reason}" for key, reason in whole.items()]
+    for key, entry in source.metrics.get(task, {}).items():
+        found += [
+            f"{space_name(key)}, {part}: {reason}"
+            for part, reason in entry.get("absent", {}).items()
+        ]
+    return tag("ul", [tag("li", one) for one in found], class_="notes") if found else None
 
 
 def _css(name: str) -> str:

@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorastyle.records import Role
-
 FloatArray = NDArray[np.float64]
 StrArray = NDArray[np.str_]
 
@@ -22,14 +20,14 @@ class Points:
     xy: FloatArray
     artists: StrArray
     genres: StrArray
-    roles: StrArray
+    kinds: StrArray
 
-    def of(self, *roles: Role) -> Points:
-        """Only the adapters of these roles."""
-        return self.where(np.isin(self.roles, [role.value for role in roles]))
+    def of(self, *kinds: str) -> Points:
+        """Only the adapters of these kinds: roles, or `calibration`."""
+        return self.where(np.isin(self.kinds, kinds))
 
     def where(self, keep: NDArray[np.bool_]) -> Points:
-        return Points(self.xy[keep], self.artists[keep], self.genres[keep], self.roles[keep])
+        return Points(self.xy[keep], self.artists[keep], self.genres[keep], self.kinds[keep])
 
     def by(self, artists: Sequence[str]) -> Points:
         """Only the adapters by these artists."""

@@ -12,17 +12,25 @@ import numpy as np
 import pandas as pd
 
 from lorastyle.errors import StageError
+from lorastyle.records import Role
 from lorastyle.report.palette import Palette, make_palette
+from lorastyle.report.scores import chosen_space
 from lorastyle.report.shown import FloatArray, Points
 from lorastyle.runs import STAGES, Run
+
+FIT = Role.TRAIN.value
+CALIBRATION = "calibration"
+KINDS: tuple[str, ...] = (FIT, CALIBRATION, *(role.value for role in Role if role.value != FIT))
+"""What an adapter is to a style space, in the order of legends."""
 
 
 @dataclass(frozen=True)
 class SpaceScores:
     """The first components of one style space.
 
-    `adapters` has columns adapter_id, artist, genre, role. `calibrated` and
-    `uncalibrated` are (m, k); NaN rows are adapters that the space does not place.
+    `adapters` has columns adapter_id, artist, genre and kind: the role, or
+    `calibration` for the train adapters that calibrate instead of fitting.
+    `calibrated` and `uncalibrated` are (m, k); NaN rows have no such place.
     """
 
     adapters: pd.DataFrame
@@ -40,7 +48,7 @@ class SpaceScores:
             known = np.isfinite(self.uncalibrated[:, :1])
             scores = np.where(known, self.uncalibrated, self.calibrated)
         xy = scores[:, [x, min(y, self.n_components - 1)]]
-        names = [self.adapters[name].to_numpy(dtype=str) for name in ("artist", "genre", "role")]
+        names = [self.adapters[name].to_numpy(dtype=str) for name in ("artist", "genre", "kind")]
         placed = np.asarray(np.isfinite(xy).all(axis=1))
         return Points(xy, *names).where(placed)
 
@@ -76,50 +84,12 @@ class ReportSource:
         return make_palette(self.genre_of)
 
     @cached_property
-    def chosen_clustering(self) -> str | None:
-        """The style space with the best validation ARI."""
-        return best_key(self.metrics.get("clustering", {}), "val", "ari")
-
-    @cached_property
-    def chosen_retrieval(self) -> str | None:
-        """The style space with the best validation mAP."""
-        return best_key(self.metrics.get("retrieval", {}), "val", "map")
-
-    @cached_property
     def shown_space(self) -> str | None:
         """The space the map opens with: the one chosen for clustering, where there are scores."""
-        if self.chosen_clustering in self.spaces:
-            return self.chosen_clustering
+        chosen = chosen_space(self.metrics, "clustering")
+        if chosen in self.spaces:
+            return chosen
         return next(iter(self.spaces), None)
-
-
-def best_key(entries: Mapping[str, Mapping[str, Any]], split: str, score: str) -> str | None:
-    """The entry with the largest score on a split; the first by name among equals.
-
-    >>> best_key({"b": {"val": {"map": 0.5}}, "a": {"val": {"map": 0.5}}}, "val", "map")
-    'a'
-    """
-    scored = {
-        key: value
-        for key in sorted(entries)
-        if (value := score_of(entries[key], split, score)) is not None
-    }
-    return max(scored, key=lambda key: scored[key], default=None)
-
-
-def score_of(entry: Mapping[str, Any] | None, split: str, score: str) -> float | None:
-    """A score of an entry of the metrics; a mean over seeds counts as the score."""
-    value = ((entry or {}).get(split) or {}).get(score)
-    if isinstance(value, Mapping):
-        value = value.get("mean")
-    return None if value is None else float(value)
-
-
-def std_of(entry: Mapping[str, Any] | None, split: str, score: str) -> float | None:
-    """The standard deviation over seeds, where the score is a mean."""
-    value = ((entry or {}).get(split) or {}).get(score)
-    std = value.get("std") if isinstance(value, Mapping) else None
-    return None if std is None else float(std)
 
 
 def read_source(run: Run) -> ReportSource:
@@ -160,10 +130,16 @@ def _spaces(scores: pd.DataFrame) -> dict[str, SpaceScores]:
         before = rows[~rows["calibrated"]].set_index("adapter_id")
         columns_here = [name for name in columns if final[name].notna().any()]
         spaces[f"{representation}/{sub_network}"] = SpaceScores(
-            adapters=final.reset_index()[["adapter_id", "artist", "genre", "role"]],
+            adapters=_adapters(final.reset_index()),
             calibrated=final[columns_here].to_numpy(dtype=np.float64),
             uncalibrated=before.reindex(final.index)[columns_here].to_numpy(dtype=np.float64)
             if len(before)
             else None,
         )
     return spaces
+
+
+def _adapters(rows: pd.DataFrame) -> pd.DataFrame:
+    calibrates = (rows["role"] == Role.TRAIN.value) & ~rows["fit"].astype(bool)
+    kind = rows["role"].where(~calibrates, CALIBRATION)
+    return rows[["adapter_id", "artist", "genre"]].assign(kind=kind.astype(str))

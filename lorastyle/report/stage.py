@@ -11,7 +11,8 @@ from lorastyle.report import figures
 from lorastyle.report.canvas import css_variables, inline_svg, save_figure, styled
 from lorastyle.report.markup import Markup
 from lorastyle.report.page import make_page
-from lorastyle.report.panels import TASKS, comparisons, curve_panels, drift_pairs
+from lorastyle.report.panels import comparisons, curve_panels, drift_pairs
+from lorastyle.report.scores import TASKS
 from lorastyle.report.source import ReportSource, read_source
 from lorastyle.report.thumbnails import works_of_artists
 from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically

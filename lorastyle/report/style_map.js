@@ -9,7 +9,7 @@
   const state = {
     space: Math.max(0, data.spaces.findIndex((space) => space.chosen)),
     x: 0, y: 1, calibrated: true,
-    roles: new Set(data.roles.flatMap((role, i) => (role.shown ? [i] : []))),
+    kinds: new Set(data.kinds.flatMap((kind, i) => (kind.shown ? [i] : []))),
     solo: null, hover: null,
   };
   let width = 0, height = 0, places = [];
@@ -23,8 +23,8 @@
   const layers = Object.fromEntries(
     ["axes", "hulls", "links", "marks", "stars", "labels"].map((name) => [name, element("g", { class: name }, svg)]),
   );
-  const marks = data.adapters.map(([, artist, role]) =>
-    element("path", { d: SHAPES[data.roles[role].shape], fill: `var(--a${artist})`, class: "mark" }, layers.marks));
+  const marks = data.adapters.map(([, artist, kind]) =>
+    element("path", { d: SHAPES[data.kinds[kind].shape], fill: `var(--a${artist})`, class: "mark" }, layers.marks));
   const stars = data.artists.map((_, i) =>
     element("path", { d: SHAPES.star, fill: `var(--a${i})`, class: "star" }, layers.stars));
   const hulls = data.genres.map((_, i) =>
@@ -36,7 +36,7 @@
     const before = calibrated ? null : (space().before || {})[i];
     return before || space().scores[i];
   };
-  const shown = (i) => state.roles.has(data.adapters[i][2]) && space().scores[i] !== null;
+  const shown = (i) => state.kinds.has(data.adapters[i][2]) && space().scores[i] !== null;
 
   function frame() {
     const box = [Infinity, -Infinity, Infinity, -Infinity];
@@ -112,7 +112,7 @@
   function drawStars(place) {
     centroids = data.artists.map((_, artist) => {
       const theirs = data.adapters.flatMap((row, i) =>
-        row[1] === artist && data.roles[row[2]].fit && space().scores[i] ? [place(space().scores[i])] : []);
+        row[1] === artist && data.kinds[row[2]].fit && space().scores[i] ? [place(space().scores[i])] : []);
       return theirs.length ? [0, 1].map((axis) => theirs.reduce((sum, p) => sum + p[axis], 0) / theirs.length) : null;
     });
     stars.forEach((star, i) => {
@@ -173,7 +173,7 @@
   function showTip(i) {
     tip.hidden = i === null;
     if (i === null) return;
-    const [id, artist, role] = data.adapters[i];
+    const [id, artist, kind] = data.adapters[i];
     const text = (name, value) => {
       const made = document.createElement(name);
       made.textContent = value;
@@ -187,7 +187,7 @@
       works.append(image);
     }
     tip.replaceChildren(works, text("strong", data.artists[artist].name),
-      text("span", `${data.genres[data.artists[artist].genre]} · ${data.roles[role].name}`), text("code", id));
+      text("span", `${data.genres[data.artists[artist].genre]} · ${data.kinds[kind].name}`), text("code", id));
     const [x, y] = places[i];
     const left = x + 16 + tip.offsetWidth > width ? x - 16 - tip.offsetWidth : x + 16;
     tip.style.left = `${Math.min(Math.max(left, 4), Math.max(width - tip.offsetWidth - 4, 4))}px`;
@@ -219,10 +219,10 @@
   for (const axis of ["x", "y"])
     field(axis).addEventListener("change", (event) => { state[axis] = Number(event.target.value); hover(null); draw(); });
   field("calibrated").addEventListener("change", (event) => { state.calibrated = event.target.checked; hover(null); draw(); });
-  for (const box of document.querySelectorAll("[data-role]"))
+  for (const box of document.querySelectorAll("[data-kind]"))
     box.addEventListener("change", () => {
-      const role = Number(box.dataset.role);
-      if (box.checked) state.roles.add(role); else state.roles.delete(role);
+      const kind = Number(box.dataset.kind);
+      if (box.checked) state.kinds.add(kind); else state.kinds.delete(kind);
       hover(null); draw();
     });
   for (const button of document.querySelectorAll("[data-artist]")) {

@@ -10,18 +10,19 @@ import numpy as np
 from lorastyle.records import Role
 from lorastyle.report.markup import Markup, raw, script_json, tag
 from lorastyle.report.shown import FloatArray
-from lorastyle.report.source import ReportSource, SpaceScores
-from lorastyle.report.words import ROLE_NAMES, plain, space_name
+from lorastyle.report.source import CALIBRATION, FIT, KINDS, ReportSource, SpaceScores
+from lorastyle.report.words import KIND_NAMES, plain, space_name
 
 RESOLUTION = 9999
 """Coordinates become whole numbers up to this: finer than any screen, half the bytes."""
-SHAPES: Mapping[Role, str] = {
-    Role.TRAIN: "circle",
-    Role.VAL: "square",
-    Role.TEST: "triangle",
-    Role.QUERY_CALIBRATION: "cross",
-    Role.QUERY_VAL: "square",
-    Role.QUERY_TEST: "diamond",
+SHAPES: Mapping[str, str] = {
+    FIT: "circle",
+    CALIBRATION: "cross",
+    Role.VAL.value: "square",
+    Role.TEST.value: "triangle",
+    Role.QUERY_CALIBRATION.value: "cross",
+    Role.QUERY_VAL.value: "square",
+    Role.QUERY_TEST.value: "diamond",
 }
 OUTLINES: Mapping[str, str] = {
     "circle": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0",
@@ -33,15 +34,15 @@ OUTLINES: Mapping[str, str] = {
         "M0,-10L2.6,-3.4L9.5,-3.1L4.1,1.3L5.9,8.1L0,4.2L-5.9,8.1L-4.1,1.3L-9.5,-3.1L-2.6,-3.4Z"
     ),
 }
-SHOWN_AT_FIRST = frozenset({Role.TRAIN, Role.TEST})
+SHOWN_AT_FIRST = frozenset({FIT, Role.TEST.value})
 
 
 def map_data(source: ReportSource) -> dict[str, Any]:
     """Plain values for the page's script; adapters and artists by number."""
     adapters = _all_adapters(source)
     number_of = {artist: number for number, artist in enumerate(source.artists)}
-    roles = present_roles(source)
-    role_number = {role.value: number for number, role in enumerate(roles)}
+    kinds = present_kinds(source)
+    kind_number = {kind: number for number, kind in enumerate(kinds)}
     return {
         "outlines": OUTLINES,
         "artists": [
@@ -52,18 +53,18 @@ def map_data(source: ReportSource) -> dict[str, Any]:
             for artist in source.artists
         ],
         "genres": [plain(genre) for genre in source.genres],
-        "roles": [
+        "kinds": [
             {
-                "name": ROLE_NAMES[role.value],
-                "shape": SHAPES[role],
-                "shown": role in SHOWN_AT_FIRST,
-                "fit": role is Role.TRAIN,
+                "name": KIND_NAMES[kind],
+                "shape": SHAPES[kind],
+                "shown": kind in SHOWN_AT_FIRST,
+                "fit": kind == FIT,
             }
-            for role in roles
+            for kind in kinds
         ],
         "adapters": [
-            [adapter_id, number_of[artist], role_number[role]]
-            for adapter_id, (artist, role) in adapters.items()
+            [adapter_id, number_of[artist], kind_number[kind]]
+            for adapter_id, (artist, kind) in adapters.items()
         ],
         "spaces": [
             {
@@ -96,10 +97,10 @@ def map_frame(source: ReportSource, data: Mapping[str, Any], fallback: Markup) -
     return tag("div", _controls(data), stage, _legend(source), content, class_="map")
 
 
-def present_roles(source: ReportSource) -> list[Role]:
-    """Roles that any space places, in their usual order."""
-    present = {role for space in source.spaces.values() for role in space.adapters["role"].unique()}
-    return [role for role in Role if role.value in present]
+def present_kinds(source: ReportSource) -> list[str]:
+    """Kinds of adapter that any space places, in their usual order."""
+    present = {kind for space in source.spaces.values() for kind in space.adapters["kind"].unique()}
+    return [kind for kind in KINDS if kind in present]
 
 
 def symbol(shape: str) -> Markup:
@@ -108,14 +109,14 @@ def symbol(shape: str) -> Markup:
 
 
 def _controls(data: Mapping[str, Any]) -> Markup:
-    roles = [
+    kinds = [
         tag(
             "label",
-            tag("input", type="checkbox", data_role=number, checked=role["shown"]),
-            symbol(role["shape"]),
-            role["name"],
+            tag("input", type="checkbox", data_kind=number, checked=kind["shown"]),
+            symbol(kind["shape"]),
+            kind["name"],
         )
-        for number, role in enumerate(data["roles"])
+        for number, kind in enumerate(data["kinds"])
     ]
     calibrated = tag("input", type="checkbox", id="map-calibrated", checked=True)
     return tag(
@@ -124,7 +125,7 @@ def _controls(data: Mapping[str, Any]) -> Markup:
         tag("label", "across ", tag("select", id="map-x", aria_label="component across")),
         tag("label", "up ", tag("select", id="map-y", aria_label="component up")),
         tag("label", calibrated, "calibrated"),
-        tag("div", roles, class_="roles"),
+        tag("div", kinds, class_="kinds"),
         tag("span", symbol("star"), "centroid", class_="key"),
         class_="controls",
     )
@@ -149,14 +150,14 @@ def _legend_entry(artist: str, number: int) -> Markup:
 
 
 def _all_adapters(source: ReportSource) -> dict[str, tuple[str, str]]:
-    """Artist and role of every adapter that any space places."""
+    """Artist and kind of every adapter that any space places."""
     adapters: dict[str, tuple[str, str]] = {}
     for space in source.spaces.values():
         rows = space.adapters
         adapters |= {
-            str(adapter_id): (str(artist), str(role))
-            for adapter_id, artist, role in zip(
-                rows["adapter_id"], rows["artist"], rows["role"], strict=True
+            str(adapter_id): (str(artist), str(kind))
+            for adapter_id, artist, kind in zip(
+                rows["adapter_id"], rows["artist"], rows["kind"], strict=True
             )
         }
     return adapters

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorastyle.report.markup import Markup, raw, tag
-from lorastyle.report.source import score_of, std_of
+from lorastyle.report.scores import score_of, std_of
 from lorastyle.report.words import SCORE_NAMES, percent, plain, space_name
 
 Column = tuple[str, str]

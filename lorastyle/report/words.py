@@ -18,10 +18,12 @@ SCORE_NAMES: Mapping[str, str] = {
     "ari": "ARI",
     "nmi": "NMI",
     "map": "mAP",
+    "map_at_k": "mAP@k",
     "recall_at_k": "Recall@k",
 }
-ROLE_NAMES: Mapping[str, str] = {
+KIND_NAMES: Mapping[str, str] = {
     "train": "train",
+    "calibration": "calibration",
     "val": "validation",
     "test": "test",
     "query_calibration": "calibration queries",

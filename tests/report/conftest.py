@@ -18,6 +18,7 @@ COUNTS = {role.value: 8 if role is Role.TRAIN else 2 for role in Role}
 SUB_NETWORKS = {"full": 0.86, "feed_forward": 0.88, "self_attention": 0.75, "cross_attention": 0.66}
 REPRESENTATIONS = {"factors": 0.0, "delta": 0.05}
 N_COMPONENTS = 10
+N_CALIBRATION = 2
 
 
 def artists_of(n_artists: int, n_genres: int) -> dict[str, str]:
@@ -36,16 +37,18 @@ def scores_table(genre_of: dict[str, str], seed: int = 0) -> pd.DataFrame:
     rows = []
     for representation in REPRESENTATIONS:
         for sub_network in SUB_NETWORKS:
-            centres = {genre: rng.normal(size=N_COMPONENTS) for genre in sorted(set(genre_of.values()))}
+            centres = {
+                genre: rng.normal(size=N_COMPONENTS) for genre in sorted(set(genre_of.values()))
+            }
             for artist, genre in sorted(genre_of.items()):
                 own = centres[genre] + 0.75 * rng.normal(size=N_COMPONENTS)
-                for role, count in COUNTS.items():
+                for role in ("train", "val", "test"):
+                    count = COUNTS[role]
                     noise = 0.12 if role == "train" else 0.22
                     for index in range(count):
                         score = spectrum * (own + noise * rng.normal(size=N_COMPONENTS))
-                        for calibrated in (True, False):
-                            if role == "train" and not calibrated:
-                                continue
+                        fit = role == "train" and index < COUNTS["train"] - N_CALIBRATION
+                        for calibrated in (True,) if fit else (True, False):
                             placed = score if calibrated else score * shrink + 0.04
                             rows.append(
                                 {
@@ -56,6 +59,7 @@ def scores_table(genre_of: dict[str, str], seed: int = 0) -> pd.DataFrame:
                                     "representation": representation,
                                     "sub_network": sub_network,
                                     "calibrated": calibrated,
+                                    "fit": fit,
                                     **{f"component_{k + 1}": v for k, v in enumerate(placed)},
                                 }
                             )
@@ -80,6 +84,7 @@ def curves_table(seed: int = 0) -> pd.DataFrame:
                         "ari_std": 0.025,
                         "nmi_mean": min(ari + 0.15, 1.0),
                         "nmi_std": 0.01,
+                        "map_at_k": (peak - 0.1) * shape,
                         "map": (peak - 0.3) * shape + 0.008 * rng.normal(),
                         "recall_at_k": (peak - 0.38) * shape,
                     }
@@ -95,7 +100,12 @@ def metrics_document(n_artists: int) -> dict:
         return {"ari": seeds(ari, 0.024), "nmi": seeds(min(ari + 0.11, 0.99), 0.008)}
 
     def found(precision: float, n: int = 24) -> dict:
-        return {"map": precision, "recall_at_k": precision - 0.09, "n_queries": n}
+        return {
+            "map": precision,
+            "map_at_k": precision + 0.12,
+            "recall_at_k": precision - 0.09,
+            "n_queries": n,
+        }
 
     clustering, retrieval = {}, {}
     for representation, lift in REPRESENTATIONS.items():
@@ -103,7 +113,8 @@ def metrics_document(n_artists: int) -> dict:
             key, top = f"{representation}/{sub_network}", peak + lift
             clustering[key] = {
                 "n_components": 12,
-                **{"train": agreement(top), "val": agreement(top - 0.25)},
+                "train": agreement(top),
+                "val": agreement(top - 0.25),
                 "test": agreement(top - 0.27),
                 "uncalibrated": {"val": agreement(top - 0.46), "test": agreement(top - 0.49)},
             }
@@ -116,12 +127,19 @@ def metrics_document(n_artists: int) -> dict:
     features = {
         name: {
             "clustering": {
-                split: agreement(ari - lower) for split, lower in
-                (("train", 0.0), ("val", 0.14), ("test", 0.16))
+                split: agreement(ari - lower)
+                for split, lower in (("train", 0.0), ("val", 0.14), ("test", 0.16))
             },
-            "retrieval": {"orig_orig": {"val": found(ari - 0.1), "test": found(ari - 0.13)}},
+            "retrieval": {
+                "orig_orig": {"val": found(ari - 0.1), "test": found(ari - 0.13)},
+                "absent": {"gen_gen": "no images were generated"},
+            },
         }
-        for name, ari in (("pixel_mean", 0.55), ("colour_histogram", 0.53), ("gram_random_net", 0.45))
+        for name, ari in (
+            ("pixel_mean", 0.55),
+            ("colour_histogram", 0.53),
+            ("gram_random_net", 0.45),
+        )
     }
     return {
         "clustering": clustering,
@@ -160,7 +178,7 @@ def make_run(
     queries_table(genre_of).to_parquet(run.evaluation_path / "queries.parquet")
     write_json(run.metrics_path, metrics_document(len(genre_of)))
     run.finish("plan", {}, {"n_artists": len(genre_of)}, 14.2)
-    run.finish("train", {}, {"n_parameters": 46080, "n_ok": 216}, 251.7)
+    run.finish("train", {}, {"n_adapters": 216, "d": 46080, "by_status": {"ok": 216}}, 251.7)
     run.finish("embed", {}, {"n_rows": 216}, 6.3)
     run.finish("sweep", {}, {}, 31.0)
     run.finish("evaluate", {}, {"metrics": "1"}, 12.9)
@@ -187,17 +205,19 @@ def queries_table(genre_of: dict[str, str]) -> pd.DataFrame:
     rng = np.random.default_rng(5)
     return pd.DataFrame(
         {
-            "adapter_id": f"{artist}-{role}-{index:02d}",
+            "adapter_id": f"{artist}-query_{split}-{index:02d}",
             "artist": artist,
-            "role": role,
+            "split": split,
             "representation": representation,
             "sub_network": sub_network,
-            "calibrated": True,
+            "feature": None,
+            "calibrated": calibrated,
             "average_precision": float(rng.uniform(0.3, 0.95)),
             "recall_at_k": float(rng.uniform(0.2, 0.9)),
         }
         for artist in genre_of
-        for role in ("query_val", "query_test")
+        for split in ("val", "test")
+        for calibrated in (True, False)
         for index in range(2)
         for representation in REPRESENTATIONS
         for sub_network in SUB_NETWORKS

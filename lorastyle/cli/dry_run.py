@@ -1,0 +1,96 @@
+"""`--dry-run`: what an experiment would train and what that would take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from lorastyle.cli.answer import Answer, say
+from lorastyle.report.words import KIND_NAMES, duration, size
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lorastyle.config import Experiment
+    from lorastyle.records import AdapterSpec
+
+
+def preview(experiment: Experiment, place: Path, samples_per_s: float | None) -> Answer:
+    """The resolved experiment and a description of its plan; nothing is left behind."""
+    from lorastyle.corpus.planning import describe_plan
+
+    catalogue, specs = _plan(experiment, place)
+    plan = describe_plan(
+        experiment, catalogue, specs, adapter_size(experiment), samples_per_s=samples_per_s
+    )
+    document = {
+        "run": str(place),
+        "experiment": experiment.model_dump(mode="json"),
+        "config_hash": experiment.hash(),
+        "plan": plan,
+    }
+    return Answer(document, f"{experiment.to_yaml()}\n{plan_text(plan, place)}")
+
+
+def plan_text(plan: Mapping[str, Any], place: Path) -> str:
+    """The plan for people, a fact a line."""
+    roles = ", ".join(f"{n} {KIND_NAMES[role]}" for role, n in plan["adapters_by_role"].items())
+    lines = {
+        "Run": str(place),
+        "Images": f"{plan['n_images']:,} by {plan['n_artists']} artists, {plan['n_genres']} genres",
+        "Adapters": f"{plan['n_adapters']:,}: {roles}",
+        "Adapter": f"d = {plan['d']:,} numbers",
+        "Store": size(plan["store_bytes"]),
+        "Gram matrices": size(plan["gram_bytes"]),
+        "Training": f"{plan['n_samples']:,} samples",
+    }
+    overlap = plan.get("overlap")
+    if overlap:
+        lines["Shared images"] = f"{overlap['mean']:.0%} on average, {overlap['max']:.0%} at most"
+    if "training_s" in plan:
+        lines["Training"] += f", {duration(plan['training_s'])}"
+    return "\n".join(f"{name + ':':<15} {value}" for name, value in lines.items())
+
+
+def adapter_size(experiment: Experiment) -> int:
+    """d, from the U-Net's description alone: no weights are read.
+
+    Raises BaseModelError where there is no such base model.
+    """
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from lorastyle.adapters.targets import layout_of
+    from lorastyle.base.loading import MINIATURE
+    from lorastyle.errors import BaseModelError
+
+    where = str(MINIATURE) if experiment.base == "miniature" else experiment.base
+    try:
+        settings = UNet2DConditionModel.load_config(where, subfolder="unet")
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"the base model {experiment.base!r} has no readable unet/config.json; "
+            "name 'miniature', a diffusers folder or a hub id"
+        ) from error
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(settings)
+    return layout_of(unet, experiment.training.rank, experiment.training.sub_network).size
+
+
+def _plan(experiment: Experiment, place: Path) -> tuple[pd.DataFrame, list[AdapterSpec]]:
+    """Catalogue and specs: the run's own where they are these, or made aside."""
+    from lorastyle.corpus.stage import plan, read_catalogue, read_plan
+    from lorastyle.distributed.base_identity import base_identity
+    from lorastyle.runs import Run
+
+    if (place / "config.yaml").is_file():
+        run = Run.open(place)
+        if run.experiment.hash() == experiment.hash() and run.manifest("plan") is not None:
+            return read_catalogue(run), read_plan(run)
+    say("planning aside; nothing is written to the run")
+    with TemporaryDirectory(prefix="lorastyle-") as aside:
+        run = Run.create(Path(aside) / "run", experiment)
+        plan(run, image_size=int(base_identity(experiment.base)["image_size"]))
+        return read_catalogue(run), read_plan(run)

@@ -1,0 +1,51 @@
+"""`lorastyle run`: all stages of an experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lorastyle.cli.answer import Answer, respond
+from lorastyle.cli.opening import open_run, read_target
+from lorastyle.cli.stages import carry_out_stages, experiment_options, say_outcome
+
+
+@click.command(name="run")
+@experiment_options
+@click.option("--dry-run", is_flag=True, help="Print the resolved experiment and its cost; stop.")
+@click.option(
+    "--samples-per-s",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --dry-run: predict the training time at this throughput.",
+)
+def command(
+    target: Path,
+    overrides: tuple[str, ...],
+    directory: Path | None,
+    force: bool,
+    dry_run: bool,
+    samples_per_s: float | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Carry out all stages of an experiment, or those that are not done.
+
+    CONFIG is a YAML file; settings of it can be changed, as in rank=8 or
+    training.n_steps=100. An interrupted run goes on with the same command.
+    """
+
+    def body() -> Answer:
+        if dry_run:
+            from lorastyle.cli.dry_run import preview
+
+            experiment, place = read_target(target, directory, overrides)
+            return preview(experiment, place, samples_per_s)
+        from lorastyle.cli.results import whole_run_answer
+        from lorastyle.runs import STAGES
+
+        run = open_run(target, directory, overrides, force=force)
+        outcomes = carry_out_stages(run, STAGES, force=force, shown=say_outcome)
+        return whole_run_answer(run, outcomes, f"lorastyle run {run.directory} --force")
+
+    respond(body, as_json=as_json, debug=debug)

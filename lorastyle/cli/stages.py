@@ -1,0 +1,127 @@
+"""Carrying out stages from the command line, a line each as they finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lorastyle.cli.answer import Answer, Command, answer_options, respond, say
+from lorastyle.cli.opening import open_run
+from lorastyle.report.words import duration
+
+if TYPE_CHECKING:
+    from lorastyle.runs import Run, StageOutcome
+
+
+EXISTING = click.Path(exists=True, path_type=Path)
+
+
+def experiment_options(command: Command) -> Command:
+    """`TARGET [key=value ...] [--run RUN] [--force]`."""
+    for decorate in (
+        click.argument("overrides", nargs=-1, metavar="[key=value ...]"),
+        click.argument("target", type=EXISTING, metavar="CONFIG|RUN"),
+        click.option(
+            "--run",
+            "directory",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Directory of the run. Default: runs/NAME, by the name in CONFIG.",
+        ),
+        click.option(
+            "--force",
+            is_flag=True,
+            help="Make again what is done or was made from other settings.",
+        ),
+        answer_options,
+    ):
+        command = decorate(command)
+    return command
+
+
+def stage_verb(stage: str, explanation: str) -> click.Command:
+    """The command of one stage."""
+
+    @click.command(name=stage, help=explanation)
+    @experiment_options
+    def command(
+        target: Path,
+        overrides: tuple[str, ...],
+        directory: Path | None,
+        force: bool,
+        as_json: bool,
+        debug: bool,
+    ) -> None:
+        def body() -> Answer:
+            run = open_run(target, directory, overrides, force=force)
+            (outcome,) = carry_out_stages(run, [stage], force=force)
+            document = {"run": str(run.directory), **describe(outcome)}
+            return Answer(document, line(outcome))
+
+        respond(body, as_json=as_json, debug=debug)
+
+    return command
+
+
+def carry_out_stages(
+    run: Run,
+    stages: Sequence[str],
+    *,
+    force: bool = False,
+    shown: Callable[[StageOutcome], None] | None = None,
+) -> list[StageOutcome]:
+    """Carry out stages of a run; `shown` is told of each when it is done."""
+    from lorastyle.distributed.pipeline import run_stages
+
+    return run_stages(run, stages, force=force, on_outcome=shown)
+
+
+def say_outcome(outcome: StageOutcome) -> None:
+    """One line on stderr."""
+    say(line(outcome))
+
+
+def line(outcome: StageOutcome) -> str:
+    """A stage, what it made and how long that took."""
+    mark = "·" if outcome.skipped else click.style("✓", fg="green")
+    time = "done already" if outcome.skipped else duration(outcome.wall_s)
+    return f"{mark} {outcome.stage:<9} {summary(outcome.stage, outcome.outputs):<52} {time:>13}"
+
+
+def describe(outcome: StageOutcome) -> dict[str, Any]:
+    """A stage's outcome as plain values."""
+    return {
+        "stage": outcome.stage,
+        "skipped": outcome.skipped,
+        "wall_s": round(outcome.wall_s, 3),
+        "outputs": dict(outcome.outputs),
+    }
+
+
+def summary(stage: str, outputs: Mapping[str, Any]) -> str:
+    """A few words on what a stage recorded; empty where it recorded none of them.
+
+    >>> summary("plan", {"n_artists": 12, "n_images": 720, "n_adapters": 216})
+    '12 artists, 720 images, 216 adapters'
+    """
+    if stage == "report":
+        return str(outputs.get("page", ""))
+    counted = ((noun, outputs.get(key)) for key, noun in _COUNTS.items())
+    parts = [f"{count:,} {noun}" for noun, count in counted if isinstance(count, int)]
+    if isinstance(outputs.get("d"), int):
+        parts.append(f"d = {outputs['d']:,}")
+    bad = {name: n for name, n in outputs.get("by_status", {}).items() if name != "ok"}
+    parts += [f"{n} {name.replace('_', '-')}" for name, n in bad.items()]
+    return ", ".join(parts)
+
+
+_COUNTS = {
+    "n_artists": "artists",
+    "n_images": "images",
+    "n_adapters": "adapters",
+    "n_rows": "adapters",
+    "n_trials": "trials",
+    "n_settings": "settings",
+}
