@@ -123,5 +123,6 @@ _COUNTS = {
     "n_adapters": "adapters",
     "n_rows": "adapters",
     "n_trials": "trials",
-    "n_settings": "settings",
+    "n_settings": "style spaces",
+    "n_features": "image features",
 }

@@ -97,9 +97,8 @@ def clustering_section(source: ReportSource) -> Markup:
 def retrieval_section(source: ReportSource) -> Markup:
     """Figure 7 and supplementary tables 1 and 4 of the paper."""
     protocol = source.metrics.get("protocol", {})
-    entry = source.metrics.get("retrieval", {}).get(
-        chosen_space(source.metrics, "retrieval") or "", {}
-    )
+    chosen = chosen_space(source.metrics, "retrieval")
+    entry = source.metrics.get("retrieval", {}).get(chosen or "", {})
     n_queries = (entry.get("test") or {}).get("n_queries")
     asked = f"{n_queries} test queries" if n_queries else "Queries"
     n_images = source.run.experiment.protocol.images_per_query
@@ -265,9 +264,8 @@ def artist_scores(queries: pd.DataFrame, space: str | None) -> dict[str, float]:
 
 def _scores(source: ReportSource, task: str) -> Markup:
     entries = source.metrics.get(task, {})
-    rows = method_rows(
-        entries, feature_entries(source.metrics, task), chosen_space(source.metrics, task)
-    )
+    features = feature_entries(source.metrics, task)
+    rows = method_rows(entries, features, chosen_space(source.metrics, task))
     return score_table(rows, COLUMNS[task], ("test", TASKS[task]))
 
 
