@@ -31,6 +31,8 @@ from lorastyle.records import Role
 ImageLoader = Callable[[str, int], NDArray[np.uint8]]
 """From a catalogue path and a side in pixels to an image (side, side, 3)."""
 
+GENERATED = ("orig_gen", "gen_orig", "gen_gen")
+"""[gallery]_[query]: comparisons that need images made by the adapters."""
 NOT_GENERATED = "no images were generated with the adapters of this run"
 
 
@@ -82,16 +84,7 @@ def feature_entry(
     gallery = feature_vectors(vectors, table, "retrieval")
     clustering = clustering_entry(clusters, settings)
     retrieval, queries = retrieval_entry(gallery, settings, "cosine")
-    _explain(clustering, absences("clustering", clustering, clusters))
-    _explain(retrieval, absences("retrieval", retrieval, gallery))
-    generated = dict.fromkeys(("orig_gen", "gen_orig", "gen_gen"), NOT_GENERATED)
-    entry = {
-        "clustering": clustering,
-        "retrieval": {"orig_orig": retrieval, "absent": generated},
-    }
-    return entry, queries
-
-
-def _explain(entry: dict[str, Any], reasons: Mapping[str, str]) -> None:
-    if reasons:
-        entry["absent"] = dict(reasons)
+    clustering |= absences("clustering", clustering, clusters)
+    retrieval |= absences("retrieval", retrieval, gallery)
+    absent = dict.fromkeys((f"{pair}_reason" for pair in GENERATED), NOT_GENERATED)
+    return {"clustering": clustering, "retrieval": {"orig_orig": retrieval, **absent}}, queries

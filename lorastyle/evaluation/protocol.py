@@ -150,12 +150,12 @@ def _nest(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def absences(task: Task, entry: Mapping[str, Any], vectors: TaskVectors) -> dict[str, str]:
-    """Why a part of an entry is not there, by the part's name."""
+    """Why a split is not in an entry, as `SPLIT_reason`."""
     reasons = {}
     for name, role in HELD_OUT[task].items():
         if name not in entry:
             n_adapters = len(vectors.held_out[name]) if name in vectors.held_out else 0
-            reasons[name] = (
+            reasons[f"{name}_reason"] = (
                 f"none of {n_adapters} '{role.value}' adapters has an artist in the gallery"
                 if n_adapters
                 else f"there is no usable '{role.value}' adapter"

@@ -3,14 +3,15 @@
 Writes, in `run.evaluation_path`:
 
 - `metrics.json`: clustering, retrieval, features, protocol; see DESIGN in the documentation.
-  Fractions of one, never NaN; what could not be computed is absent and its reason stands in
-  `absent` beside it.
+  Fractions of one, never NaN; what could not be computed is absent and `NAME_reason` stands beside
+  it, or in `reasons` for a whole entry.
 - `curves.parquet`: representation, sub_network, n_components, ari_mean, ari_std, nmi_mean, nmi_std,
   map, map_at_k, recall_at_k; validation scores for every PC count.
 - `scores.parquet`: representation, sub_network, calibrated, fit, adapter_id, artist, genre, role,
   component_1 to component_10.
 - `queries.parquet`: representation, sub_network (empty for image features, which are named in
-  `feature`), split, calibrated, adapter_id, artist, and the scores of the single query.
+  `feature`), calibrated, adapter_id, artist, role, average_precision, average_precision_at_k,
+  recall_at_k.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
         "protocol": _protocol(run, grams.table),
     }
     if findings.absent:
-        metrics["absent"] = findings.absent
+        metrics["reasons"] = findings.absent
     _write_tables(run.evaluation_path, findings)
     write_json(run.metrics_path, metrics)
     return {
@@ -126,6 +127,7 @@ def _measure_weights(
     shown: Progress,
 ) -> None:
     protocol, swept = ProtocolSettings.of(run.experiment), sweep_curves(run)
+    form = run.experiment.embedding.calibration_form
     for representation, sub_network in settings:
         setting = fit_setting(grams, None, representation, sub_network, run.experiment)
         curve = swept.get(setting.key)
@@ -137,7 +139,7 @@ def _measure_weights(
         for task, reason in setting.absent.items():
             findings.absent[f"{task}/{setting.key}"] = reason
         findings.curves.append(_with_name(setting, curve))
-        findings.scores.append(score_table(setting))
+        findings.scores.append(score_table(setting, form))
         findings.queries.append(query_table(setting, queries))
         shown.advance()
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorastyle.embedding.calibration import CalibrationForm, fit_calibration
 from lorastyle.embedding.style_space import Rows, StyleSpace, Task
-from lorastyle.evaluation.labelled import TaskVectors
+from lorastyle.evaluation.labelled import FloatArray, TaskVectors
 from lorastyle.evaluation.protocol import (
     HELD_OUT,
     ProtocolSettings,
@@ -42,12 +43,10 @@ def weight_entries(
             scores = clustering_entry(chosen, settings)
         else:
             scores, queries = retrieval_entry(chosen, settings, "euclidean")
-        reasons |= absences(task, scores, chosen)
         if not vectors.uncalibrated:
-            reasons["uncalibrated"] = "there is no calibration adapter, so nothing was calibrated"
-        entries[task] = {"n_components": count, **scores}
-        if reasons:
-            entries[task]["absent"] = reasons
+            reasons["uncalibrated_reason"] = "no calibration adapter: nothing was calibrated"
+        absent = absences(task, scores, chosen)
+        entries[task] = {"n_components": count, **scores, **reasons, **absent}
     return entries, queries
 
 
@@ -56,33 +55,54 @@ def _count(chosen: int | None, vectors: TaskVectors) -> tuple[int, dict[str, str
         return chosen, {}
     n_artists = len(np.unique(vectors.fit.artists))
     count = min(n_artists, vectors.n_components)
-    reason = f"there are no validation adapters to choose with; {count} follows from {n_artists}"
-    return count, {"selection": f"{reason} artists"}
+    reason = f"no validation adapters to choose with; {count} components for {n_artists} artists"
+    return count, {"n_components_reason": reason}
 
 
-def score_table(setting: Setting) -> pd.DataFrame:
-    """The first components of every adapter of the clustering task, for figures.
+def score_table(setting: Setting, form: CalibrationForm) -> pd.DataFrame:
+    """The first components of every adapter in the clustering space, for figures.
 
     Columns representation, sub_network, calibrated, fit, adapter_id, artist, genre,
     role, component_1 ... One line an adapter as it is compared (`calibrated` True;
     fit adapters as the PCA scored them), and one more for each held-out adapter
-    before calibration (`calibrated` False). Queries belong to another space.
+    before calibration (`calibrated` False). Queries are drawn in this space too,
+    calibrated by the calibration queries in it; they are measured in their own.
     """
     space = setting.spaces.get("clustering")
     if space is None:
         return pd.DataFrame()
-    calibration = space.calibration_rows
-    held_out = np.concatenate(
-        [calibration, *(space.rows(role) for role in HELD_OUT["clustering"].values())]
-    )
-    parts = [_scores(space, np.concatenate([space.fit_rows, held_out]), True)]
+    held_out = [space.calibration_rows, space.rows(Role.VAL), space.rows(Role.TEST)]
+    rows = np.concatenate([space.fit_rows, *held_out])
+    parts = [_lines(space, rows, True, _first(space, rows, calibrated=True))]
     if space.is_calibrated:
-        parts.append(_scores(space, held_out, False))
-    return _named(setting, pd.concat(parts, ignore_index=True))
+        rows = np.concatenate(held_out)
+        parts.append(_lines(space, rows, False, _first(space, rows, calibrated=False)))
+    parts += _query_lines(space, form)
+    return _named(setting, pd.concat([part for part in parts if len(part)], ignore_index=True))
 
 
-def _scores(space: StyleSpace, rows: Rows, calibrated: bool) -> pd.DataFrame:
-    scores = space.scores(rows, calibrated=calibrated, n_components=N_SHOWN)
+def _query_lines(space: StyleSpace, form: CalibrationForm) -> list[pd.DataFrame]:
+    rows = np.concatenate([space.rows(role) for role in HELD_OUT["retrieval"].values()])
+    calibrating = space.rows(Role.QUERY_CALIBRATION)
+    before = _first(space, rows, calibrated=False)
+    if not len(rows) or not len(calibrating):
+        return [_lines(space, rows, True, before)]
+    calibration = fit_calibration(
+        _first(space, calibrating, calibrated=False),
+        space.artists(calibrating),
+        _first(space, space.fit_rows, calibrated=False),
+        space.artists(space.fit_rows),
+        form,
+    )
+    after = calibration.apply(before)
+    return [_lines(space, rows, True, after), _lines(space, rows, False, before)]
+
+
+def _first(space: StyleSpace, rows: Rows, *, calibrated: bool) -> FloatArray:
+    return space.scores(rows, calibrated=calibrated, n_components=N_SHOWN)
+
+
+def _lines(space: StyleSpace, rows: Rows, calibrated: bool, scores: FloatArray) -> pd.DataFrame:
     table = space.table.set_index("row").loc[rows, ["adapter_id", "artist", "genre", "role"]]
     table = table.reset_index(drop=True)
     table.insert(0, "fit", np.isin(rows, space.fit_rows))
@@ -101,7 +121,7 @@ def query_table(setting: Setting, queries: Mapping[str, RetrievalScores]) -> pd.
 
 
 def label_queries(table: pd.DataFrame, queries: Mapping[str, RetrievalScores]) -> pd.DataFrame:
-    """One line a query: split, calibrated, adapter_id, artist, and its three scores.
+    """One line a query: calibrated, adapter_id, artist, role, and its three scores.
 
     `table` has columns adapter_id, artist, role, in the order that the queries were
     scored in. Queries whose artist the gallery lacks have no scores.
@@ -110,10 +130,9 @@ def label_queries(table: pd.DataFrame, queries: Mapping[str, RetrievalScores]) -
     for name, scores in queries.items():
         split = name.rpartition("/")[2]
         role: Role = HELD_OUT["retrieval"][split]
-        part = table.loc[table["role"] == role.value, ["adapter_id", "artist"]]
+        part = table.loc[table["role"] == role.value, ["adapter_id", "artist", "role"]]
         part = part.reset_index(drop=True)
         part.insert(0, "calibrated", name == split)
-        part.insert(0, "split", split)
         part["average_precision"] = scores.average_precision
         part["average_precision_at_k"] = scores.average_precision_at_k
         part["recall_at_k"] = scores.recall_at_k

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from lorastyle.evaluation.agreement import (
+    adjusted_rand_index,
+    contingency,
+    encode,
+    normalized_mutual_information,
+)
+
+pairs_of_labels = st.integers(1, 40).flatmap(
+    lambda n: st.tuples(
+        *(st.lists(st.integers(0, 6), min_size=n, max_size=n).map(np.array) for _ in range(2))
+    )
+)
+
+
+# scikit-learn takes every labelling of one item, or with all items apart, as perfect.
+@given(pairs_of_labels)
+def test_ari_equals_scikit_learns(labels):
+    truth, found = labels
+    assert adjusted_rand_index(truth, found) == pytest.approx(
+        adjusted_rand_score(truth, found), abs=1e-12
+    )
+
+
+@given(pairs_of_labels)
+def test_nmi_equals_scikit_learns(labels):
+    truth, found = labels
+    assert normalized_mutual_information(truth, found) == pytest.approx(
+        normalized_mutual_info_score(truth, found), abs=1e-12
+    )
+
+
+@given(pairs_of_labels, st.permutations(range(7)))
+def test_names_of_clusters_do_not_matter(labels, renamed):
+    truth, found = labels
+    other = np.array(renamed)[found]
+    assert adjusted_rand_index(truth, found) == adjusted_rand_index(truth, other)
+
+
+def test_ari_worked_by_hand():
+    # Pairs together: 1 in both, 2 of 6 in each; expected 2 * 2 / 6 = 2/3, largest 2.
+    truth, found = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])
+    assert adjusted_rand_index(truth, found) == pytest.approx((1 - 1 / 3) / (1.5 - 1 / 3))
+
+
+def test_nmi_worked_by_hand():
+    truth, found = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])
+    # H(truth) = 1 bit, H(found) = 1.5 bits, found determines truth: I = 1 bit.
+    assert normalized_mutual_information(truth, found) == pytest.approx(1 / 1.25)
+
+
+def test_a_contingency_table_counts_pairs():
+    table = contingency(np.array([0, 0, 1]), np.array([1, 1, 0]))
+    np.testing.assert_array_equal(table, [[0, 2], [1, 0]])
+
+
+def test_labels_of_any_kind_become_integers():
+    np.testing.assert_array_equal(encode(np.array(["b", "a", "b"])), [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("truth", "found"), [(np.array([0, 1]), np.array([0])), (np.array([], int), np.array([], int))]
+)
+def test_labellings_that_do_not_fit_are_refused(truth, found):
+    with pytest.raises(ValueError, match="cannot be compared"):
+        contingency(truth, found)
