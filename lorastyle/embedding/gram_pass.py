@@ -29,6 +29,7 @@ from lorastyle.progress import Progress, Silent
 from lorastyle.store.adapter_store import AdapterStore
 
 Rows = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float32]
 Scheduler = Callable[..., Any]
 
 TASKS_PER_SUM = 16
@@ -53,6 +54,16 @@ class Module:
     @property
     def width(self) -> int:
         return self.entry_a.size + self.entry_b.size
+
+    def factors(self, vectors: Matrix, offset: int) -> tuple[Matrix, Matrix]:
+        """lora_A (m, r, in) and lora_B (m, out, r) of columns that start at `offset`."""
+        start, split, stop = (
+            self.entry_a.offset - offset,
+            self.entry_b.offset - offset,
+            self.entry_b.stop - offset,
+        )
+        lora_A = vectors[:, start:split].reshape(-1, *self.entry_a.shape)
+        return lora_A, vectors[:, split:stop].reshape(-1, *self.entry_b.shape)
 
 
 def compute_sums(
@@ -94,7 +105,7 @@ def factor_tasks(store: AdapterStore, rows: Rows, share: int) -> dict[str, list[
     tasks = {}
     for sub_network, columns in _column_ranges(store).items():
         blocks = _cut(columns, width)
-        groups = _contiguous_groups(blocks, [block.stop - block.start for block in blocks])
+        groups = _contiguous_groups(blocks, [block.stop - block.start for block in blocks], width)
         tasks[sub_network] = [task(store.path, rows, group) for group in groups]
     return tasks
 
@@ -104,7 +115,8 @@ def delta_tasks(store: AdapterStore, rows: Rows, share: int) -> dict[str, list[A
     task = dask.delayed(delta_sum)
     tasks = {}
     for sub_network, modules in _modules(store).items():
-        groups = _contiguous_groups(modules, [module.width for module in modules])
+        widths = [module.width for module in modules]
+        groups = _contiguous_groups(modules, widths, least=store.block)
         tasks[sub_network] = [task(store.path, rows, group, share) for group in groups]
     return tasks
 
@@ -119,39 +131,69 @@ def factor_sum(path: Path, rows: Rows, blocks: Sequence[slice]) -> Gram:
 
 
 def delta_sum(path: Path, rows: Rows, modules: Sequence[Module], share: int) -> Gram:
-    """Inner products (n, n) of the updates over some modules: the body of a task."""
+    """Inner products (n, n) of the updates over neighbouring modules: the body of a task."""
     store = AdapterStore.open(path)
     total: Gram = np.zeros((len(rows), len(rows)))
-    for module in modules:
-        _add_module(total, store, rows, module, share // 2)
+    memory_bytes = share // 2
+    # Factors are held as read and, by the kernel, once more in its own order.
+    n_numbers = memory_bytes // (2 * 4)
+    for batch in _batches(modules, n_numbers // len(rows)):
+        width = sum(module.width for module in batch)
+        # Where one module of all rows exceeds the memory, two tiles of rows take turns.
+        side = len(rows) if len(batch) > 1 else min(len(rows), n_numbers // (2 * width))
+        _add_batch(total, store, rows, batch, max(1, side), memory_bytes)
     return total
 
 
-def _add_module(
-    total: Gram, store: AdapterStore, rows: Rows, module: Module, memory_bytes: int
+def _add_batch(
+    total: Gram,
+    store: AdapterStore,
+    rows: Rows,
+    batch: Sequence[Module],
+    side: int,
+    memory_bytes: int,
 ) -> None:
-    """Where a module's factors of all rows exceed the memory, tiles of rows take turns."""
-    # A tile is held as read and, by the kernel, once more in its own order.
-    side = max(1, min(len(rows), memory_bytes // (2 * 2 * 4 * module.width)))
-    scaling = store.scaling
-
-    def read(start: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        vectors = store.read_columns(rows[start : start + side], module.columns)
-        split = module.entry_a.size
-        lora_A = vectors[:, :split].reshape(-1, *module.entry_a.shape)
-        return lora_A, vectors[:, split:].reshape(-1, *module.entry_b.shape)
-
+    columns = slice(batch[0].columns.start, batch[-1].columns.stop)
     for i in range(0, len(rows), side):
-        here = slice(i, i + side)
-        tile = read(i)
-        total[here, here] += delta_gram(*tile, scaling=scaling, memory_bytes=memory_bytes)
-        for j in range(i + side, len(rows), side):
-            there = slice(j, j + side)
-            part = delta_gram(
-                *tile, *read(j), scaling=scaling, other_scaling=scaling, memory_bytes=memory_bytes
-            )
-            total[here, there] += part
-            total[there, here] += part.T
+        tile = store.read_columns(rows[i : i + side], columns)
+        for j in range(i, len(rows), side):
+            other = tile if i == j else store.read_columns(rows[j : j + side], columns)
+            part = _tile_products(tile, other, batch, columns.start, store.scaling, memory_bytes)
+            total[i : i + side, j : j + side] += part
+            if i != j:
+                total[j : j + side, i : i + side] += part.T
+
+
+def _tile_products(
+    tile: Matrix,
+    other: Matrix,
+    batch: Sequence[Module],
+    offset: int,
+    scaling: float,
+    memory_bytes: int,
+) -> Gram:
+    """Products of the rows of two tiles, whose columns start at `offset` of the layout."""
+    total: Gram = np.zeros((len(tile), len(other)))
+    for module in batch:
+        factors = module.factors(tile, offset)
+        others = () if other is tile else module.factors(other, offset)
+        total += delta_gram(
+            *factors, *others, scaling=scaling, other_scaling=scaling, memory_bytes=memory_bytes
+        )
+    return total
+
+
+def _batches(modules: Sequence[Module], max_width: int) -> list[list[Module]]:
+    """Neighbours to be read at once: a small module shares its inner chunk with them."""
+    batches: list[list[Module]] = []
+    width = 0
+    for module in modules:
+        if not batches or width + module.width > max_width:
+            batches.append([])
+            width = 0
+        batches[-1].append(module)
+        width += module.width
+    return batches
 
 
 def _compute(parts: list[Any], scheduler: Scheduler | None) -> Gram:
@@ -194,9 +236,9 @@ def _modules(store: AdapterStore) -> dict[str, list[Module]]:
     return by_sub_network
 
 
-def _contiguous_groups(items: Sequence[Any], costs: Sequence[int]) -> list[list[Any]]:
-    """At most TASKS_PER_SUM groups of neighbours of about the same cost."""
-    limit = sum(costs) / TASKS_PER_SUM
+def _contiguous_groups(items: Sequence[Any], costs: Sequence[int], least: int) -> list[list[Any]]:
+    """At most TASKS_PER_SUM groups of neighbours of about the same cost, at least `least`."""
+    limit = max(sum(costs) / TASKS_PER_SUM, least)
     groups: list[list[Any]] = []
     filled = 0.0
     for item, cost in zip(items, costs, strict=True):

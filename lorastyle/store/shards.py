@@ -79,7 +79,7 @@ class RowShards:
 
     def _read_row(self, row: int, columns: slice, out: Matrix) -> None:
         try:
-            file = os.open(self.path(row), os.O_RDONLY)
+            file = os.open(f"{self.directory}/{row}/0", os.O_RDONLY)
         except OSError as error:
             raise StoreError(
                 f"row {row} has no weights at {self.path(row)}: {error.strerror}; "

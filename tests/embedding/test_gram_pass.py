@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import dask
 import numpy as np
 import pytest
 
+from lorastyle.adapters.layout import AdapterLayout, TargetModule
 from lorastyle.embedding import gram_pass
 from lorastyle.embedding.gram_pass import compute_sums
 from lorastyle.embedding.pca import centred
 from lorastyle.errors import StageError, StoreError
 from lorastyle.records import SUB_NETWORKS
+from lorastyle.store.adapter_store import AdapterStore
 
 MEMORIES_GIB = [1e-7, 1e-5, 1.0]
 """From a few columns, or one row, at a time to everything at once."""
@@ -69,6 +73,7 @@ def test_the_result_is_the_same_bits_with_every_scheduler(store, rows):
 
 def test_many_small_tasks_cover_every_column_once(store, vectors, rows, monkeypatch):
     monkeypatch.setattr(gram_pass, "TASKS_PER_SUM", 3)
+    monkeypatch.setattr(AdapterStore, "block", 5)
     few = compute_sums(store, rows, memory_gib=1e-5)
     monkeypatch.setattr(gram_pass, "TASKS_PER_SUM", 1000)
     many = compute_sums(store, rows, memory_gib=1e-5)
@@ -86,3 +91,21 @@ def test_a_damaged_row_stops_the_pass_and_is_named(store, rows):
 def test_an_unknown_representation_is_refused(store, rows):
     with pytest.raises(StageError, match="'vibes'; choose from factors, delta"):
         compute_sums(store, rows, ["vibes"])
+
+
+@pytest.mark.parametrize("representation", ["factors", "delta"])
+def test_the_pass_keeps_to_its_memory(tmp_path, representation):
+    """30 adapters are 46 MiB here; the pass is given 16 MiB, and each thread reads strips besides."""
+    modules = [TargetModule(f"b{i}.ff", "feed_forward", 5000, 5000) for i in range(10)]
+    layout = AdapterLayout.of_modules(4, modules)
+    store = AdapterStore.create(
+        tmp_path / "adapters.zarr", layout, base={}, alpha=1.0, n_rows=30, init={}
+    )
+    rng = np.random.default_rng(0)
+    for row in range(30):
+        store.commit(row, rng.standard_normal(layout.size, np.float32), {"row": row}, {})
+    tracemalloc.start()
+    compute_sums(store, np.arange(30), [representation], memory_gib=16 / 1024)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 26 * 2**20
