@@ -33,7 +33,7 @@ def adapter_losses(
     DreamBooth (Ruiz et al. 2023): mean(instance) + weight * mean(prior).
     """
     squared = (prediction.to(target.dtype) - target).square()
-    samples = squared.view(n_adapters, -1, squared[0].numel()).mean(dim=2)
+    samples = squared.reshape(n_adapters, -1, squared[0].numel()).mean(dim=2)
     if prior_weight == 0:
         return samples.mean(dim=1)
     instance, prior = samples.chunk(2, dim=1)

@@ -103,8 +103,10 @@ class _StackRun:
         settings: TrainingConfig,
         prior: EncodedImages | None,
     ) -> None:
-        self._unet, self._scheduler, self._stack = unet, scheduler, stack
-        self._settings = settings
+        # Channels-last is what both oneDNN and cuDNN compute in, and what the transformer
+        # blocks' (batch, tokens, channels) is: no copies on the way in.
+        self._unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._scheduler, self._stack, self._settings = scheduler, stack, settings
         self._dtype = next(unet.parameters()).dtype
         self._batches = Batches(
             items,
@@ -136,7 +138,10 @@ class _StackRun:
         noisy = self._scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
         target = training_target(self._scheduler, batch.latents, batch.noise, batch.timesteps)
         prediction = self._unet(
-            noisy.to(self._dtype), batch.timesteps, batch.text.to(self._dtype), return_dict=False
+            noisy.to(self._dtype, memory_format=torch.channels_last),
+            batch.timesteps,
+            batch.text.to(self._dtype),
+            return_dict=False,
         )[0]
         losses = adapter_losses(
             prediction, target, self._stack.n_adapters, self._settings.prior_weight

@@ -19,13 +19,13 @@ def unet():
         sample_size=SIZE,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
-        block_out_channels=(32, 64),
+        block_out_channels=(16, 32),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=TEXT,
         attention_head_dim=4,
-        norm_num_groups=8,
+        norm_num_groups=4,
     )
 
 

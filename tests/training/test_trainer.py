@@ -171,12 +171,12 @@ def test_a_diverged_adapter_is_told_of_and_spoils_nobody(
 
 
 def test_the_receipt_says_what_happened(unet, epsilon_scheduler, items, settings):
-    settings = settings.model_copy(update={"n_steps": 60, "max_grad_norm": 1.0})
+    settings = settings.model_copy(update={"n_steps": 40, "max_grad_norm": 1.0})
     trained = train_stack(unet, epsilon_scheduler, items[:2], settings)
     for item, adapter in zip(items, trained, strict=False):
         receipt = adapter.receipt
         assert adapter.spec is item.spec
-        assert (receipt["n_steps"], receipt["stack"], receipt["finite"]) == (60, 2, True)
+        assert (receipt["n_steps"], receipt["stack"], receipt["finite"]) == (40, 2, True)
         assert receipt["loss_last"] < receipt["loss_first"]
         assert receipt["norm"] == pytest.approx(float(np.linalg.norm(adapter.vector)), rel=1e-5)
         assert 0 < receipt["update_norm"] < receipt["norm"]
