@@ -10,6 +10,7 @@ import pandas as pd
 
 from lorastyle.embedding.calibration import CalibrationForm, fit_calibration
 from lorastyle.embedding.style_space import Rows, StyleSpace, Task
+from lorastyle.errors import TooFewAdaptersError
 from lorastyle.evaluation.labelled import FloatArray, TaskVectors
 from lorastyle.evaluation.protocol import (
     HELD_OUT,
@@ -66,7 +67,8 @@ def score_table(setting: Setting, form: CalibrationForm) -> pd.DataFrame:
     role, component_1 ... One line an adapter as it is compared (`calibrated` True;
     fit adapters as the PCA scored them), and one more for each held-out adapter
     before calibration (`calibrated` False). Queries are drawn in this space too,
-    calibrated by the calibration queries in it; they are measured in their own.
+    calibrated by the calibration queries in it (or, without any, as projected); they
+    are measured in their own space.
     """
     space = setting.spaces.get("clustering")
     if space is None:
@@ -85,15 +87,16 @@ def _query_lines(space: StyleSpace, form: CalibrationForm) -> list[pd.DataFrame]
     rows = np.concatenate([space.rows(role) for role in HELD_OUT["retrieval"].values()])
     calibrating = space.rows(Role.QUERY_CALIBRATION)
     before = _first(space, rows, calibrated=False)
-    if not len(rows) or not len(calibrating):
+    try:
+        calibration = fit_calibration(
+            _first(space, calibrating, calibrated=False),
+            space.artists(calibrating),
+            _first(space, space.fit_rows, calibrated=False),
+            space.artists(space.fit_rows),
+            form,
+        )
+    except TooFewAdaptersError:
         return [_lines(space, rows, True, before)]
-    calibration = fit_calibration(
-        _first(space, calibrating, calibrated=False),
-        space.artists(calibrating),
-        _first(space, space.fit_rows, calibrated=False),
-        space.artists(space.fit_rows),
-        form,
-    )
     after = calibration.apply(before)
     return [_lines(space, rows, True, after), _lines(space, rows, False, before)]
 

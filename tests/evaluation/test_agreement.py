@@ -18,7 +18,6 @@ pairs_of_labels = st.integers(1, 40).flatmap(
 )
 
 
-# scikit-learn takes every labelling of one item, or with all items apart, as perfect.
 @given(pairs_of_labels)
 def test_ari_equals_scikit_learns(labels):
     truth, found = labels

@@ -1,0 +1,59 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lorastyle.errors import StageError
+from lorastyle.evaluation.baselines import (
+    adapter_features,
+    encode_catalogue,
+    feature_entry,
+    feature_vectors,
+)
+from lorastyle.evaluation.protocol import ProtocolSettings
+from lorastyle.features.contract import image_feature
+
+
+def test_images_are_never_enlarged():
+    sizes = []
+
+    def load(path, size):
+        sizes.append(size)
+        return np.zeros((size, size, 3), np.uint8)
+
+    catalogue = pd.DataFrame({"path": ["a", "b"], "width": [500, 100], "height": [400, 90]})
+    feature = image_feature("colour_histogram")
+    assert encode_catalogue(feature, catalogue, load).shape == (2, feature.dimension)
+    assert sizes == [90, 90]
+
+
+def test_an_adapter_is_the_mean_of_the_images_it_was_trained_on():
+    features = np.array([[0.0], [2.0], [7.0]], np.float32)
+    found = adapter_features(features, ["x", "y", "z"], [("y", "z"), ("x",)])
+    np.testing.assert_allclose(found, [[4.5], [0]])
+
+
+def test_an_image_that_is_not_in_the_catalogue_is_named():
+    with pytest.raises(StageError, match="first 'gone'"):
+        adapter_features(np.ones((1, 1), np.float32), ["x"], [("x", "gone")])
+
+
+def test_all_train_adapters_are_the_gallery_and_queries_are_told_apart(grams):
+    vectors = np.arange(len(grams.table), dtype=float)[:, None]
+    task = feature_vectors(vectors, grams.table, "retrieval")
+    assert len(task.fit) == 4 * 6
+    roles = grams.table.loc[task.held_out["test"].vectors.ravel().astype(int), "role"]
+    assert set(roles) == {"query_test"}
+
+
+def test_features_that_tell_artists_apart_score_one(grams, experiment):
+    artists = grams.table["artist"].str.removeprefix("artist").astype(int).to_numpy()
+    entry, queries = feature_entry(np.eye(4)[artists], grams.table, ProtocolSettings.of(experiment))
+    for split in ("train", "val", "test"):
+        assert entry["clustering"][split]["ari"] == {"mean": 1.0, "std": 0.0}
+    for split in ("val", "test"):
+        assert entry["retrieval"]["orig_orig"][split]["map"] == 1.0
+        assert (queries[split].recall_at_k == 1.0).all()
+    assert "uncalibrated" not in entry["clustering"]
+    for absent in ("orig_gen", "gen_orig", "gen_gen"):
+        assert absent not in entry["retrieval"]
+        assert "no images were generated" in entry["retrieval"][f"{absent}_reason"]

@@ -1,0 +1,179 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lorastyle.corpus.stage import plan, read_plan
+from lorastyle.embedding.gram import GramSet
+from lorastyle.errors import ConfigError, StageError
+from lorastyle.evaluation.selection import CURVE_COLUMNS, evaluate_setting
+from lorastyle.evaluation.stage import evaluate
+from lorastyle.records import SUB_NETWORKS
+from lorastyle.runs import Run
+
+SMALL = {"n_artists": 3, "works_per_artist": 16, "min_works": 10}
+SETTINGS = [
+    f"{representation}/{sub_network}"
+    for representation in ("factors", "delta")
+    for sub_network in ("full", "feed_forward")
+]
+FEW = {"sub_networks": ["full", "feed_forward"], "max_components": 6}
+
+
+def finish_embedding(run, sub_networks=SUB_NETWORKS):
+    """What the stages before would leave: Gram matrices of adapters around their artists."""
+    specs = read_plan(run)
+    table = pd.DataFrame([spec.to_dict() for spec in specs])
+    table = table[["row", "adapter_id", "artist", "genre", "role", "index"]]
+    rng = np.random.default_rng(0)
+    centres = dict(zip(sorted(set(table["artist"])), rng.normal(size=(3, 30)), strict=True))
+    vectors = np.stack([centres[artist] for artist in table["artist"]])
+    vectors = vectors + 0.8 * rng.normal(size=vectors.shape)
+    gram = dict.fromkeys(sub_networks, vectors @ vectors.T)
+    GramSet(table, {"factors": gram, "delta": gram}).save(run.embedding_path)
+    run.finish("embed", {}, {"n_adapters": len(table)}, 0.0)
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """A planned corpus: painted once, since painting takes longer than all else here."""
+    from shutil import copytree
+
+    made = {}
+
+    def make(directory, experiment):
+        key = experiment.hash()
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("planned") / "run"
+            plan(Run.create(made[key], experiment), image_size=64)
+        copytree(made[key], directory)
+        return Run.open(directory)
+
+    return make
+
+
+@pytest.fixture
+def run(planned, tmp_path, new_experiment):
+    run = planned(tmp_path / "run", new_experiment(corpus=SMALL, embedding=FEW))
+    finish_embedding(run)
+    return run
+
+
+def test_metrics_have_the_shape_that_others_rely_on(run):
+    assert not evaluate(run).skipped
+    metrics = json.loads(run.metrics_path.read_text())
+    assert set(metrics) == {"clustering", "retrieval", "features", "protocol"}
+    assert list(metrics["clustering"]) == list(metrics["retrieval"]) == SETTINGS
+    for entry in metrics["clustering"].values():
+        for split in (entry, entry["uncalibrated"]):
+            for name in {"train", "val", "test"} & set(split):
+                for score in ("ari", "nmi"):
+                    assert set(split[name][score]) == {"mean", "std"}
+                    assert -0.5 <= split[name][score]["mean"] <= 1
+    for entry in metrics["retrieval"].values():
+        for split in (entry["val"], entry["test"], entry["uncalibrated"]["test"]):
+            assert 0 <= split["map"] <= 1
+            assert 0 <= split["recall_at_k"] <= 1
+            assert split["n_queries"] == 6
+    assert set(metrics["features"]) == {"pixel_mean", "colour_histogram"}
+    assert metrics["features"]["pixel_mean"]["retrieval"]["orig_orig"]["test"]["n_queries"] == 6
+    assert metrics["protocol"] == {
+        "n_artists": 3,
+        "adapters_per_role": {
+            "train": 18,
+            **dict.fromkeys(("val", "test", "query_calibration", "query_val", "query_test"), 6),
+        },
+        "k": 6,
+        "seeds": [0, 1, 2],
+        "config_hash": run.experiment.hash(),
+    }
+
+
+def test_tables_hold_curves_scores_and_queries(run):
+    evaluate(run)
+    curves, scores, queries = (
+        pd.read_parquet(run.evaluation_path / f"{name}.parquet")
+        for name in ("curves", "scores", "queries")
+    )
+    assert list(curves) == ["representation", "sub_network", *CURVE_COLUMNS]
+    assert len(curves) == len(SETTINGS) * 6
+    per_setting = scores[scores["calibrated"]].groupby(["representation", "sub_network"])
+    assert (per_setting["adapter_id"].nunique() == 3 * (6 + 2 + 2 + 2 + 2)).all()
+    assert set(queries["role"]) == {"query_val", "query_test"}
+    assert set(queries["feature"].dropna()) == {"pixel_mean", "colour_histogram"}
+
+
+def test_a_second_call_does_nothing(run):
+    evaluate(run)
+    before = run.metrics_path.stat().st_mtime_ns
+    assert evaluate(run).skipped
+    assert run.metrics_path.stat().st_mtime_ns == before
+
+
+def test_making_it_again_gives_the_same_bytes(run):
+    evaluate(run)
+    before = run.metrics_path.read_bytes()
+    assert not evaluate(run, force=True).skipped
+    assert run.metrics_path.read_bytes() == before
+
+
+def test_a_new_embedding_makes_it_stale(run):
+    evaluate(run)
+    run.finish("embed", {}, {"n_adapters": 1}, 0.0)
+    with pytest.raises(StageError, match=r"changed \(embed\)"):
+        evaluate(run)
+
+
+def write_sweep(run, embed):
+    setting = evaluate_setting(
+        GramSet.load(run.embedding_path), None, "factors", "full", run.experiment
+    )
+    table = pd.DataFrame(setting["curve"])
+    # Another best count than validation gives: only a reader of the sweep can come to it.
+    table.loc[table["n_components"] == 6, ["ari_mean", "map"]] = 2.0
+    table = table.assign(representation="factors", sub_network="full")
+    run.sweep_path.mkdir()
+    table.to_parquet(run.sweep_path / "results.parquet")
+    run.finish("sweep", {"embed": embed}, {}, 0.0)
+
+
+def test_pc_counts_come_from_a_finished_sweep(run):
+    write_sweep(run, run.upstream_hash("embed"))
+    evaluate(run)
+    metrics = json.loads(run.metrics_path.read_text())
+    assert metrics["clustering"]["factors/full"]["n_components"] == 6
+    assert metrics["retrieval"]["factors/full"]["n_components"] == 6
+
+
+def test_a_sweep_of_another_embedding_is_not_read(run):
+    write_sweep(run, "another")
+    evaluate(run)
+    curves = pd.read_parquet(run.evaluation_path / "curves.parquet")
+    assert curves["map"].max() <= 1
+
+
+def test_sub_networks_that_were_not_trained_are_absent_with_the_reason(
+    planned, tmp_path, new_experiment
+):
+    run = planned(tmp_path / "run", new_experiment(corpus=SMALL))
+    finish_embedding(run, ("feed_forward",))
+    evaluate(run)
+    metrics = json.loads(run.metrics_path.read_text())
+    assert set(metrics["clustering"]) == {
+        *("factors/full", "factors/feed_forward", "delta/full", "delta/feed_forward")
+    }
+    assert "no self_attention layers" in metrics["reasons"]["factors/self_attention"]
+
+
+def test_an_unknown_feature_is_refused_before_any_work(tmp_path, new_experiment):
+    experiment = new_experiment(evaluation={"features": ["nonsense"]})
+    run = Run.create(tmp_path / "run", experiment)
+    with pytest.raises(ConfigError, match="'nonsense'"):
+        evaluate(run)
+
+
+def test_evaluating_before_embedding_names_the_command(planned, tmp_path, new_experiment):
+    run = planned(tmp_path / "run", new_experiment(corpus=SMALL))
+    with pytest.raises(StageError, match="no finished 'embed' stage; run `lorastyle embed"):
+        evaluate(run)
