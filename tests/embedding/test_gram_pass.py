@@ -95,7 +95,7 @@ def test_an_unknown_representation_is_refused(store, rows):
 
 @pytest.mark.parametrize("representation", ["factors", "delta"])
 def test_the_pass_keeps_to_its_memory(tmp_path, representation):
-    """30 adapters are 46 MiB here; the pass is given 16 MiB, and each thread reads strips besides."""
+    """30 adapters are 46 MiB here; the pass is given 16, and its threads read strips besides."""
     modules = [TargetModule(f"b{i}.ff", "feed_forward", 5000, 5000) for i in range(10)]
     layout = AdapterLayout.of_modules(4, modules)
     store = AdapterStore.create(
