@@ -6,7 +6,7 @@ held-out adapter; star, an artist's centroid. Hulls are genres.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,38 +17,51 @@ from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, SUB_NETWORK_COLO
 from lorastyle.report.shown import Comparison, CurvePanel, DriftPair, FloatArray, Points
 from lorastyle.report.words import SCORE_NAMES, SUB_NETWORK_NAMES, plain
 
+LABEL_SIZE = 7.5
 MAX_LABELLED = 24
 """More artists than this are not labelled in the map: the labels would hide the marks."""
 
 
 def style_map(points: Points, palette: Palette) -> Any:
-    """Figure 1 of the paper: the first two components, artists' colours, genres' hulls."""
-    figure, axes = new_figure(7.2, 5.2)
+    """Figure 1 of the paper: the first two components, artists' colours, genres' hulls.
+
+    Both axes have one scale: distances in the figure are distances in the space.
+    """
+    figure, axes = new_figure(7.2, 5.4)
     ax = axes[0, 0]
     fitted, held_out = points.of(Role.TRAIN.value), points.of(Role.TEST.value)
-    draw_hulls(ax, points.of(Role.TRAIN.value, Role.TEST.value), palette)
-    draw_marks(ax, fitted, palette, marker="o", size=16, alpha=0.75)
-    draw_marks(ax, held_out, palette, marker="^", size=30, edge=INK["light"])
-    draw_centroids(ax, fitted, palette, labelled=len(np.unique(fitted.artists)) <= MAX_LABELLED)
+    both = points.of(Role.TRAIN.value, Role.TEST.value)
+    draw_hulls(ax, both, palette)
+    draw_marks(ax, fitted, palette, marker="o", size=15, alpha=0.8)
+    draw_marks(ax, held_out, palette, marker="^", size=24, alpha=0.9)
+    draw_centroids(ax, fitted, palette)
     ax.set_xlabel("component 1")
     ax.set_ylabel("component 2")
-    ax.margins(0.06)
-    handles = [_handle("o", "train"), _handle("^", "test"), _handle("*", "artist's centroid", 10)]
-    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    ax.grid(visible=False)
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.margins(0.04)
+    if len(np.unique(fitted.artists)) <= MAX_LABELLED:
+        label_centroids(ax, fitted)
+    marks = [_handle("o", "train"), _handle("^", "test"), _handle("*", "artist's centroid", 9)]
+    genres = [
+        _handle("s", plain(str(genre)), 8, palette.genre(str(genre)))
+        for genre in np.unique(both.genres)
+    ]
+    figure.legend(handles=genres, loc="outside upper left", ncols=5)
+    figure.legend(handles=marks, loc="outside lower right", ncols=3)
     return figure
 
 
 def draw_hulls(ax: Any, points: Points, palette: Palette) -> None:
-    """A shaded convex hull for each genre, named at its upper edge."""
+    """A shaded hull for each genre, wider than its marks by a fortieth of the map."""
     from matplotlib.patches import Polygon
 
+    radius = 0.025 * float(np.ptp(points.xy, axis=0).max()) if len(points.xy) else 0.0
     for genre in np.unique(points.genres):
-        hull = convex_hull(points.xy[points.genres == genre])
-        if len(hull) < 3:
-            continue
-        colour = palette.genre(str(genre))
-        style: dict[str, Any] = {"facecolor": colour, "edgecolor": colour, "joinstyle": "round"}
-        ax.add_patch(Polygon(hull, closed=True, alpha=0.14, linewidth=10, zorder=0.5, **style))
+        hull = convex_hull(_widened(points.xy[points.genres == genre], radius))
+        if len(hull) >= 3:
+            colour = palette.genre(str(genre))
+            ax.add_patch(Polygon(hull, closed=True, color=colour, alpha=0.15, lw=0, zorder=0.5))
 
 
 def draw_marks(
@@ -75,34 +88,58 @@ def draw_marks(
     )
 
 
-def draw_centroids(ax: Any, points: Points, palette: Palette, *, labelled: bool) -> None:
+def draw_centroids(ax: Any, points: Points, palette: Palette) -> None:
     """A star at each artist's mean."""
+    for artist, theirs in points.by_artist():
+        style: dict[str, Any] = {"color": palette.artist(artist), "edgecolors": PAPER["light"]}
+        ax.scatter(*theirs.xy.mean(axis=0), s=110, marker="*", linewidths=0.9, zorder=4, **style)
+
+
+def label_centroids(ax: Any, points: Points) -> None:
+    """Artists' names, each at the first free side of its star; those that find none are left."""
     from matplotlib.patheffects import withStroke
 
-    for artist, theirs in points.by_artist():
-        x, y = theirs.xy.mean(axis=0)
-        colour = palette.artist(artist)
-        ax.scatter(
-            x,
-            y,
-            s=110,
-            marker="*",
-            color=colour,
-            edgecolors=PAPER["light"],
-            linewidths=0.9,
-            zorder=4,
+    ax.autoscale_view()
+    ax.apply_aspect()
+    to_points = 72.0 / ax.figure.dpi
+    stars = {
+        artist: to_points * ax.transData.transform(theirs.xy.mean(axis=0))
+        for artist, theirs in points.by_artist()
+    }
+    halo = [withStroke(linewidth=2.2, foreground=PAPER["light"])]
+    for artist, offset in free_sides(stars).items():
+        ax.annotate(
+            plain(artist),
+            points.by([artist]).xy.mean(axis=0),
+            xytext=offset,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=LABEL_SIZE,
+            zorder=5,
+            path_effects=halo,
         )
-        if labelled:
-            ax.annotate(
-                plain(artist),
-                (x, y),
-                xytext=(0, 7),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7.5,
-                zorder=5,
-                path_effects=[withStroke(linewidth=2.2, foreground=PAPER["light"])],
-            )
+
+
+def free_sides(stars: Mapping[str, FloatArray]) -> dict[str, tuple[float, float]]:
+    """Where each name's centre goes from its star (2,), in points, so that none overlap.
+
+    Above, below, right or left, whichever is free first; names without room are absent.
+    """
+    height = 1.2 * LABEL_SIZE
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in stars.values()]
+    chosen: dict[str, tuple[float, float]] = {}
+    for artist, (x, y) in stars.items():
+        width = 0.58 * LABEL_SIZE * len(artist)
+        aside = width / 2 + 8
+        for dx, dy in ((0.0, 11.0), (0.0, -11.0), (aside, 0.0), (-aside, 0.0)):
+            left, low = x + dx - width / 2, y + dy - height / 2
+            box = (left, low, left + width, low + height)
+            if not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                chosen[artist] = (dx, dy)
+                break
+    return chosen
 
 
 def convex_hull(points: FloatArray) -> FloatArray:
@@ -218,11 +255,26 @@ def _draw_method(ax: Any, place: int, row: Comparison) -> None:
     ax.plot(row.score, place, "o", color=colour, markersize=6, zorder=4)
 
 
-def _handle(marker: str, label: str, size: float = 6) -> Any:
+def _handle(marker: str, label: str, size: float = 6, colour: str = MUTED["light"]) -> Any:
     from matplotlib.lines import Line2D
 
-    style: dict[str, Any] = {"linestyle": "none", "color": MUTED["light"]}
-    return Line2D([], [], marker=marker, label=label, markersize=size, **style)
+    alpha = 0.4 if marker == "s" else 1.0
+    return Line2D(
+        [], [], ls="none", marker=marker, label=label, markersize=size, color=colour, alpha=alpha
+    )
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Do two boxes (left, low, right, high) overlap?"""
+    apart = one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+    return not apart
+
+
+def _widened(xy: FloatArray, radius: float) -> FloatArray:
+    """Points on circles around points: their hull has round corners."""
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    circle = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.asarray((xy[:, None, :] + circle).reshape(-1, 2))
 
 
 def _percent_axis(axis: Any) -> None:

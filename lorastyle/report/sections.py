@@ -111,7 +111,8 @@ def retrieval_section(source: ReportSource) -> Markup:
             "p",
             f"{asked}, each an adapter trained on {n_images} images that no gallery adapter has "
             f"seen. k = {protocol.get('k', '?')}. Adapters are compared by Euclidean distance, "
-            "image features of the original training images by cosine distance. ",
+            "image features of the original training images by cosine distance. mAP is over the "
+            "whole ranking; mAP@k looks at the first k only and forgives what was not found. ",
             TRACK_NOTE,
             class_="caption",
         ),
