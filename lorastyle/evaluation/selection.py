@@ -112,6 +112,19 @@ def setting_curve(setting: Setting, settings: ProtocolSettings) -> pd.DataFrame:
     return score_curve(vectors.get("clustering"), vectors.get("retrieval"), settings)
 
 
+def curve_inputs(experiment: Experiment) -> dict[str, Any]:
+    """The settings, besides the embedding, that a validation curve depends on."""
+    return {
+        "embedding": experiment.embedding.model_dump(
+            mode="json", include={"max_components", "calibration_form"}
+        ),
+        "evaluation": experiment.evaluation.model_dump(
+            mode="json", include={"n_kmeans_seeds", "top_k"}
+        ),
+        "protocol": experiment.protocol.model_dump(mode="json", include={"train", "calibration"}),
+    }
+
+
 def curve_points(curve: pd.DataFrame) -> list[dict[str, Any]]:
     """A curve as plain values, without the cells that are empty."""
     return [

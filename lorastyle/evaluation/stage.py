@@ -30,7 +30,12 @@ from lorastyle.embedding.style_space import Task
 from lorastyle.errors import StageError
 from lorastyle.evaluation.baselines import adapter_features, encode_catalogue, feature_entry
 from lorastyle.evaluation.protocol import ProtocolSettings, Setting, fit_setting
-from lorastyle.evaluation.selection import CURVE_COLUMNS, choose_counts, setting_curve
+from lorastyle.evaluation.selection import (
+    CURVE_COLUMNS,
+    choose_counts,
+    curve_inputs,
+    setting_curve,
+)
 from lorastyle.evaluation.weights import label_queries, query_table, score_table, weight_entries
 from lorastyle.features.contract import image_feature
 from lorastyle.progress import Progress, progress
@@ -145,10 +150,12 @@ def _measure_weights(
 
 
 def sweep_curves(run: Run) -> dict[str, pd.DataFrame]:
-    """The sweep's curves by setting, if it is finished and read this embedding; else none."""
+    """The sweep's curves by setting, if it is finished on this embedding; else none."""
     recorded, path = run.manifest("sweep"), run.sweep_path / SWEEP_RESULTS
-    embedded = run.upstream_hash("embed")
-    if recorded is None or recorded["inputs"].get("embed") != embedded or not path.exists():
+    if recorded is None or not path.exists():
+        return {}
+    now = {"embed": run.upstream_hash("embed"), **curve_inputs(run.experiment)}
+    if any(recorded["inputs"].get(name) != value for name, value in now.items()):
         return {}
     table = pd.read_parquet(path)
     # A results file of another form is no reason to fail: the curves can be made here.

@@ -7,7 +7,7 @@ import pytest
 from lorastyle.corpus.stage import plan, read_plan
 from lorastyle.embedding.gram import GramSet
 from lorastyle.errors import ConfigError, StageError
-from lorastyle.evaluation.selection import CURVE_COLUMNS, evaluate_setting
+from lorastyle.evaluation.selection import CURVE_COLUMNS, curve_inputs, evaluate_setting
 from lorastyle.evaluation.stage import evaluate
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.runs import Run
@@ -125,7 +125,7 @@ def test_a_new_embedding_makes_it_stale(run):
         evaluate(run)
 
 
-def write_sweep(run, embed):
+def write_sweep(run, **changes):
     setting = evaluate_setting(
         GramSet.load(run.embedding_path), None, "factors", "full", run.experiment
     )
@@ -135,19 +135,21 @@ def write_sweep(run, embed):
     table = table.assign(representation="factors", sub_network="full")
     run.sweep_path.mkdir()
     table.to_parquet(run.sweep_path / "results.parquet")
-    run.finish("sweep", {"embed": embed}, {}, 0.0)
+    inputs = {"embed": run.upstream_hash("embed"), **curve_inputs(run.experiment)}
+    run.finish("sweep", inputs | changes, {}, 0.0)
 
 
 def test_pc_counts_come_from_a_finished_sweep(run):
-    write_sweep(run, run.upstream_hash("embed"))
+    write_sweep(run)
     evaluate(run)
     metrics = json.loads(run.metrics_path.read_text())
     assert metrics["clustering"]["factors/full"]["n_components"] == 6
     assert metrics["retrieval"]["factors/full"]["n_components"] == 6
 
 
-def test_a_sweep_of_another_embedding_is_not_read(run):
-    write_sweep(run, "another")
+@pytest.mark.parametrize("changes", [{"embed": "another"}, {"evaluation": {"top_k": 1}}])
+def test_a_sweep_from_other_inputs_is_not_read(run, changes):
+    write_sweep(run, **changes)
     evaluate(run)
     curves = pd.read_parquet(run.evaluation_path / "curves.parquet")
     assert curves["map"].max() <= 1
