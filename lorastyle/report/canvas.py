@@ -7,6 +7,7 @@ SVG inside the page whose colours are CSS variables, so that it follows the them
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO, StringIO
@@ -36,6 +37,7 @@ STYLE: dict[str, Any] = {
     "grid.linewidth": 0.6,
     "figure.facecolor": PAPER["light"],
     "savefig.facecolor": PAPER["light"],
+    "text.parse_math": False,  # A name with two dollar signs is a name.
     "text.color": INK["light"],
     "xtick.color": RULE["light"],
     "ytick.color": RULE["light"],
@@ -56,7 +58,11 @@ def styled() -> Iterator[None]:
     """Draw and write figures in the house style; nothing stays changed afterwards."""
     import matplotlib
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Names in other scripts: the SVG shows them, the PNG boxes where its one font lacks them.
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing from font", category=UserWarning
+        )
         yield
 
 

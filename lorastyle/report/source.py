@@ -121,6 +121,8 @@ def _optional(run: Run, name: str) -> pd.DataFrame:
 
 def _spaces(scores: pd.DataFrame) -> dict[str, SpaceScores]:
     """One `SpaceScores` for each representation and sub-network in the table."""
+    if scores.empty:
+        return {}
     columns = [name for name in scores.columns if str(name).startswith("component_")]
     spaces: dict[str, SpaceScores] = {}
     for (representation, sub_network), rows in scores.groupby(
