@@ -8,7 +8,7 @@ them. Texts carry each adapter's own identifier and are embedded as needed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,17 +66,12 @@ class LatentCache:
 
     def load(self, images: Sequence[CataloguedImage]) -> tuple[Array, Array]:
         """Means and standard deviations, both (m, C, h, w); encodes what is not there yet."""
-        known: dict[str, Array] = {}
-        new = []
-        for image in images:
-            latent = self._read(image)
-            if latent is None:
-                new.append(image)
-            else:
-                known[image.content_hash] = latent
-        known |= dict(self._encode(new)) if new else {}
-        stacked = np.stack([known[image.content_hash] for image in images])
+        stacked = np.stack([self._latent(image) for image in images])
         return stacked[:, 0], stacked[:, 1]
+
+    def _latent(self, image: CataloguedImage) -> Array:
+        known = self._read(image)
+        return self._encode(image) if known is None else known
 
     def _path(self, image: CataloguedImage) -> Path:
         return self.directory / f"{image.content_hash}.npy"
@@ -88,16 +83,16 @@ class LatentCache:
             return None
         return np.asarray(latent, np.float32)
 
-    def _encode(self, images: Sequence[CataloguedImage]) -> Iterable[tuple[str, Array]]:
+    def _encode(self, image: CataloguedImage) -> Array:
         from lorastyle.base.latents import encode_images, load_image
 
-        pixels = np.stack(
-            [load_image(image.path, self.base.identity.image_size) for image in images]
-        )
-        for image, mean, std in zip(images, *encode_images(self.base, pixels), strict=True):
-            latent = np.stack([mean, std])
-            self._write(image, latent)
-            yield image.content_hash, latent
+        # Alone, because a batch's size changes the last bits: which images are encoded
+        # together depends on the actors' race, and the weights must not.
+        pixels = load_image(image.path, self.base.identity.image_size)
+        mean, std = encode_images(self.base, pixels[np.newaxis])
+        latent = np.concatenate([mean, std])
+        self._write(image, latent)
+        return latent
 
     def _write(self, image: CataloguedImage, latent: Array) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

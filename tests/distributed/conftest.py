@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "tiny"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_experiment(tiny_base: Path) -> Callable[..., Experiment]:
     """An experiment of seconds; keywords replace settings of the training."""
 
@@ -90,6 +91,8 @@ def tiny_experiment(tiny_base: Path) -> Callable[..., Experiment]:
             **TINY,
             "base": str(tiny_base),
             "training": {**TINY["training"], **training},
+            # Stacks are cut by the number of actors, and with them the order of sums.
+            "compute": {"n_actors": 2},
         }
         return parse_experiment(values)
 
@@ -107,6 +110,36 @@ def planned_run(tmp_path: Path, tiny_experiment: Callable[..., Experiment]) -> C
         return run
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_experiment: Callable[..., Experiment]
+) -> Path:
+    """A planned and trained run, made in this process; tests take copies."""
+    from lorastyle.corpus.stage import corpus_root, plan, read_catalogue, read_plan
+    from lorastyle.distributed.base_identity import base_identity
+    from lorastyle.distributed.dispatch import balanced_batches
+    from lorastyle.distributed.fleet import train
+    from lorastyle.distributed.materials import index_catalogue
+    from lorastyle.distributed.work import make_tasks, open_workbench, train_batch
+
+    run = Run.create(tmp_path_factory.mktemp("trained") / "run", tiny_experiment())
+    plan(run, image_size=32)
+    root, specs, settings = corpus_root(run), read_plan(run), run.experiment.training
+    images = index_catalogue(read_catalogue(run), root)
+    tasks = make_tasks(specs, images, settings, base_identity(run.experiment.base))
+    bench = open_workbench(run.directory, root, len(specs))
+    for stack in balanced_batches(tasks, settings.stack, 2):
+        train_batch(bench, stack)
+    train(run)
+    return run.directory
+
+
+@pytest.fixture
+def trained_run(trained: Path, tmp_path: Path) -> Run:
+    """A copy of the trained run, to do anything with."""
+    return Run.open(Path(shutil.copytree(trained, tmp_path / "run")))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -8,11 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
-from lorastyle.config import ComputeConfig
+from lorastyle.config import ComputeConfig, Experiment
+from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
 from lorastyle.distributed.fleet import crew_size, train
 from lorastyle.distributed.session import Session
 from lorastyle.errors import StageError, TrainingError
@@ -21,7 +20,6 @@ from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 
 REPOSITORY = Path(__file__).parents[2]
 N_ADAPTERS = 24
-N_STEPS = 40
 
 pytestmark = pytest.mark.ray
 
@@ -49,28 +47,10 @@ def training_actors(of: psutil.Process) -> list[psutil.Process]:
     ]
 
 
-@pytest.fixture(scope="module")
-def undisturbed() -> dict[str, str]:
-    """Digest of the store of a run that nothing happened to, once it is made."""
-    return {}
-
-
-def test_the_fleet_trains_the_whole_plan(
-    local_ray: Session, planned_run: Callable[..., Run], undisturbed: dict[str, str]
-) -> None:
-    run = planned_run(n_steps=N_STEPS)
-    outcome = train(run)
-    store = AdapterStore.open(run.store_path)
-    assert outcome.outputs["by_status"] == {"ok": N_ADAPTERS}
-    assert store.rows() == list(range(N_ADAPTERS))
-    assert all(store.verify(row) for row in store.rows())
-    undisturbed["digest"] = contents(run)
-
-
 def test_a_killed_actor_changes_nothing(
-    local_ray: Session, planned_run: Callable[..., Run], undisturbed: dict[str, str]
+    local_ray: Session, planned_run: Callable[..., Run], trained: Path
 ) -> None:
-    run = planned_run(n_steps=N_STEPS)
+    run = planned_run()
     killed = []
 
     def kill_one() -> None:
@@ -81,21 +61,22 @@ def test_a_killed_actor_changes_nothing(
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    train(run)
+    outcome = train(run)
     killer.join()
-    assert killed and contents(run) == undisturbed["digest"]
+    assert killed and outcome.outputs["by_status"] == {"ok": N_ADAPTERS}
+    assert contents(run) == contents(Run.open(trained))
 
 
 def test_a_killed_run_is_finished_by_the_same_command(
     local_ray: Session,
     planned_run: Callable[..., Run],
-    undisturbed: dict[str, str],
+    trained: Path,
     own_environment: dict[str, str],
 ) -> None:
-    run = planned_run(n_steps=N_STEPS)
+    run = planned_run()
     job = [sys.executable, "-m", "jobs.train", "--config", run.config_path]
     driver = subprocess.Popen(
-        [*job, "--run", run.directory, "n_actors=2"],
+        [*job, "--run", run.directory],
         cwd=REPOSITORY,
         env=own_environment,
         stdout=subprocess.DEVNULL,
@@ -108,73 +89,76 @@ def test_a_killed_run_is_finished_by_the_same_command(
         driver.kill()
         driver.wait()
     psutil.wait_procs(actors, timeout=20)
-    n_before = len(commits(run))
-    assert 0 < n_before < N_ADAPTERS and run.manifest("train") is None
+    assert 0 < len(commits(run)) < N_ADAPTERS
+    assert run.manifest("train") is None
     train(run)
-    assert contents(run) == undisturbed["digest"]
+    assert contents(run) == contents(Run.open(trained))
 
 
-def test_what_is_done_is_not_done_again(
-    local_ray: Session, planned_run: Callable[..., Run]
+def test_what_is_done_is_not_done_again_and_starts_no_ray(
+    trained_run: Run, own_environment: dict[str, str]
 ) -> None:
-    run = planned_run()
-    train(run)
-    before = [path.stat().st_mtime_ns for path in commits(run)]
-    assert train(run).skipped
-    run.manifest_path("train").unlink()
-    assert not train(run).skipped
-    assert [path.stat().st_mtime_ns for path in commits(run)] == before
+    before = [path.stat().st_mtime_ns for path in commits(trained_run)]
+    trained_run.manifest_path("train").unlink()
+    code = (
+        "import sys; from pathlib import Path; from lorastyle.runs import Run\n"
+        "from lorastyle.distributed.pipeline import run_stages\n"
+        "run = Run.open(Path(sys.argv[1]))\n"
+        "assert [o.skipped for o in run_stages(run, ['plan', 'train'])] == [True, False]\n"
+        "assert [o.skipped for o in run_stages(run, ['plan', 'train'])] == [True, True]\n"
+        "assert not {'ray', 'torch', 'diffusers'} & set(sys.modules)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, trained_run.directory], env=own_environment, check=True
+    )
+    assert [path.stat().st_mtime_ns for path in commits(trained_run)] == before
 
 
 def test_a_damaged_image_fails_its_adapters_and_no_others(
-    local_ray: Session, planned_run: Callable[..., Run]
+    local_ray: Session, trained_run: Run, trained: Path
 ) -> None:
-    run = planned_run()
-    image = run.corpus_path / next(
-        json.loads(line)["path"] for line in _catalogue_lines(run) if '"val"' in line
-    )
-    whole = image.read_bytes()
-    image.write_bytes(whole[:100])
-    with pytest.raises(TrainingError, match=r"of 24 adapters failed, first .*cannot read image"):
+    run = trained_run
+    spec = read_plan(run)[-1]
+    images = read_catalogue(run).set_index("image_id")
+    image = images.loc[spec.image_ids[0]]
+    path = corpus_root(run) / str(image["path"])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    next((run.directory / "latents").rglob(f"{image['content_hash']}.npy")).unlink()
+    commits(run)[spec.row].unlink()
+    run.manifest_path("train").unlink()
+    with pytest.raises(TrainingError, match=f"1 of 24 .* '{spec.adapter_id}'.*cannot read image"):
         train(run)
     store = AdapterStore.open(run.store_path)
-    n_failed = len(store.rows("failed"))
-    assert 0 < n_failed <= 2 and len(store.rows()) == N_ADAPTERS - n_failed
-    image.write_bytes(whole)
+    assert store.rows("failed") == [spec.row] and len(store.rows()) == N_ADAPTERS - 1
+    path.write_bytes(whole)
     assert train(run).outputs["by_status"] == {"ok": N_ADAPTERS}
-
-
-def _catalogue_lines(run: Run) -> list[str]:
-    from lorastyle.corpus.stage import read_catalogue
-
-    return list(read_catalogue(run).to_json(orient="records", lines=True).splitlines())
-
-
-def test_diverging_adapters_are_recorded_and_stop_nothing(
-    local_ray: Session, planned_run: Callable[..., Run]
-) -> None:
-    run = planned_run(learning_rate=1e30)
-    statuses = train(run).outputs["by_status"]
-    assert statuses.get("non_finite", 0) > 0 and "failed" not in statuses
+    assert contents(run) == contents(Run.open(trained))
 
 
 def test_other_settings_are_refused_unless_forced(
-    local_ray: Session,
-    planned_run: Callable[..., Run],
-    tiny_experiment: Callable[..., object],
+    local_ray: Session, trained_run: Run, tiny_experiment: Callable[..., Experiment]
 ) -> None:
-    run = planned_run()
-    train(run)
-    other = Run.create(run.directory, tiny_experiment(rank=3), force=True)  # type: ignore[arg-type]
+    other = Run.create(trained_run.directory, tiny_experiment(rank=3), force=True)
     with pytest.raises(StageError, match="training"):
         train(other)
     outcome = train(other, force=True)
     assert outcome.outputs["by_status"] == {"ok": N_ADAPTERS}
-    assert AdapterStore.open(run.store_path).rank == 3
+    assert AdapterStore.open(other.store_path).rank == 3
 
 
-def test_a_fleet_fills_the_cluster_it_is_given() -> None:
-    assert crew_size(ComputeConfig(), {"CPU": 16, "GPU": 4}) == (4, 1.0)
-    assert crew_size(ComputeConfig(n_actors=3), {"CPU": 16}) == (3, 0.0)
-    assert crew_size(ComputeConfig(gpus_per_actor=0), {"CPU": 2, "GPU": 4}) == (2, 0)
-    assert np.isclose(crew_size(ComputeConfig(gpus_per_actor=0.25), {"GPU": 1})[1], 0.25)
+@pytest.mark.parametrize(
+    ("compute", "resources", "expected"),
+    [
+        ({}, {"CPU": 2.0}, (2, 0.0)),
+        ({}, {"CPU": 16.0, "GPU": 4.0}, (4, 1.0)),
+        ({"n_actors": 3}, {"CPU": 16.0}, (3, 0.0)),
+        ({"gpus_per_actor": 0}, {"CPU": 2.0, "GPU": 4.0}, (2, 0.0)),
+        ({"gpus_per_actor": 0.25}, {"CPU": 8.0, "GPU": 1.0}, (4, 0.25)),
+        ({}, {}, (1, 0.0)),
+    ],
+)
+def test_a_fleet_fills_the_cluster_it_is_given(
+    compute: dict[str, float], resources: dict[str, float], expected: tuple[int, float]
+) -> None:
+    assert crew_size(ComputeConfig.model_validate(compute), resources) == expected

@@ -84,6 +84,13 @@ def test_rows_that_are_current_are_not_written_again(planned_run: Callable[..., 
     assert before == after
 
 
+def test_diverging_adapters_are_recorded_as_such(planned_run: Callable[..., Run]) -> None:
+    run = planned_run(learning_rate=1e30)
+    done = train_batch(bench_of(run), tasks_of(run)[:2])
+    assert [record.status for record in done] == ["non_finite"] * 2
+    assert AdapterStore.open(run.store_path).rows() == []
+
+
 def test_a_checkpoint_is_gone_once_its_rows_are_there(planned_run: Callable[..., Run]) -> None:
     run = planned_run(checkpoint_every=2)
     train_batch(bench_of(run), tasks_of(run)[:2])
