@@ -189,9 +189,13 @@
     tip.replaceChildren(works, text("strong", data.artists[artist].name),
       text("span", `${data.genres[data.artists[artist].genre]} · ${data.kinds[kind].name}`), text("code", id));
     const [x, y] = places[i];
-    const left = x + 16 + tip.offsetWidth > width ? x - 16 - tip.offsetWidth : x + 16;
-    tip.style.left = `${Math.min(Math.max(left, 4), Math.max(width - tip.offsetWidth - 4, 4))}px`;
-    tip.style.top = `${Math.min(Math.max(y - tip.offsetHeight / 2, 4), Math.max(height - tip.offsetHeight - 4, 4))}px`;
+    const [wide, tall] = [tip.offsetWidth, tip.offsetHeight];
+    // Beside the mark, or on a narrow screen above or below it: never on it.
+    const left = width < 520 ? x - wide / 2 : x + 16 + wide > width ? x - 16 - wide : x + 16;
+    const top = width >= 520 ? y - tall / 2 : y + 16 + tall > height ? y - 16 - tall : y + 16;
+    const within = (value, most) => `${Math.min(Math.max(value, 4), Math.max(most - 4, 4))}px`;
+    tip.style.left = within(left, width - wide);
+    tip.style.top = within(top, height - tall);
   }
 
   function hover(i) {
