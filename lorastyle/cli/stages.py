@@ -121,8 +121,6 @@ _COUNTS = {
     "n_artists": "artists",
     "n_images": "images",
     "n_adapters": "adapters",
-    "n_rows": "adapters",
-    "n_trials": "trials",
     "n_settings": "style spaces",
     "n_features": "image features",
 }

@@ -7,13 +7,15 @@ from importlib import resources
 
 from lorastyle.report.canvas import theme_rules
 from lorastyle.report.markup import Markup, raw, tag
+from lorastyle.report.picture_sections import (
+    artists_section,
+    calibration_section,
+    components_section,
+)
 from lorastyle.report.run_facts import adapter_size, facts, n_adapters, total_wall_s
 from lorastyle.report.scores import TASKS, chosen_feature, chosen_space, feature_entries, score_of
 from lorastyle.report.sections import (
-    artists_section,
-    calibration_section,
     clustering_section,
-    components_section,
     map_section,
     retrieval_section,
     section,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from lorastyle import __version__
 from lorastyle.records import Role
 from lorastyle.report.markup import Markup, tag
@@ -81,12 +78,13 @@ def _list(pairs: list[tuple[str, str]]) -> Markup:
 
 
 def _left_out(source: ReportSource) -> Markup | None:
-    """Adapters kept out of the fit, with the reasons that `embed` recorded."""
+    """Adapters kept out of every fit, by the reasons that `embed` recorded."""
     outputs = source.manifests.get("embed", {}).get("outputs", {})
-    left_out: Any = outputs.get("left_out")
-    if not left_out:
+    reasons, named = outputs.get("left_out") or {}, outputs.get("left_out_adapters") or {}
+    if not reasons:
         return None
-    entries = left_out.items() if isinstance(left_out, Mapping) else enumerate(left_out)
-    items = [tag("li", f"{name}: {reason}") for name, reason in entries]
-    summary = tag("summary", f"{len(items)} adapters were left out")
+    n = sum(reasons.values())
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    items = [tag("li", f"{adapter}: {reason}") for adapter, reason in named.items()]
+    summary = tag("summary", f"{n} adapters were left out of every fit: {why}")
     return tag("details", summary, tag("ul", items, class_="notes"))

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import pandas as pd
-
-from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
-from lorastyle.report.figures import draw_curves, draw_drift
 from lorastyle.report.markup import Markup, tag
-from lorastyle.report.panels import curve_panels, drift_pairs
 from lorastyle.report.scores import (
     TASKS,
     chosen_feature,
@@ -20,8 +14,8 @@ from lorastyle.report.scores import (
     std_of,
 )
 from lorastyle.report.source import ReportSource
-from lorastyle.report.tables import Column, method_rows, plain_table, score_table
-from lorastyle.report.words import SCORE_NAMES, SUB_NETWORK_NAMES, percent, plain, space_name
+from lorastyle.report.tables import Column, method_rows, score_table
+from lorastyle.report.words import SCORE_NAMES, percent, plain, space_name
 
 TRACK_NOTE = (
     "Factors are A and B flattened; ΔW is their product, compared by cosine. On the line at the "
@@ -29,7 +23,6 @@ TRACK_NOTE = (
     "chosen space and the image feature it is held against come from validation."
 )
 Groups = tuple[tuple[str, tuple[Column, ...]], ...]
-PANEL_SIZE = (4.3, 3.1)
 COLUMNS: Mapping[str, Groups] = {
     "clustering": (
         ("ARI (%)", (("train", "ari"), ("val", "ari"), ("test", "ari"))),
@@ -143,150 +136,11 @@ def verdict(source: ReportSource, task: str) -> Markup:
     return tag("span", done, value, f", {side} the ", other, rest)
 
 
-def components_section(source: ReportSource) -> Markup | None:
-    """Supplementary figures 3 and 4 of the paper, and the counts they led to."""
-    panels = curve_panels(source)
-    variables = css_variables(source.palette)
-    figures = []
-    for number, panel in enumerate(panels):
-        with styled():
-            figure, axes = new_figure(*PANEL_SIZE)
-            draw_curves(axes[0, 0], panel)
-            drawn = inline_svg(
-                figure, f"curve-{number}", f"{panel.title}: validation score", variables
-            )
-        figures.append(tag("figure", tag("figcaption", panel.title), drawn))
-    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
-    key = [
-        tag("li", tag("i", style=f"background:var(--{_css(name)})"), SUB_NETWORK_NAMES[name])
-        for name in names
-    ]
-    return section(
-        "components",
-        "How many components are enough",
-        tag(
-            "p",
-            "Scores on validation against the number of principal components kept. The dashed line "
-            "is the count used everywhere else on this page: the best on validation, the smallest "
-            "among equals.",
-        ),
-        tag("ul", key, class_="lines") if key else None,
-        tag("div", figures, class_="figures") if figures else None,
-        _chosen_counts(source),
-    )
-
-
-def calibration_section(source: ReportSource) -> Markup | None:
-    """Figures 5 and 8 of the paper."""
-    pairs = drift_pairs(source)
-    if not pairs:
-        return None
-    variables = css_variables(source.palette)
-    figures = []
-    for number, pair in enumerate(pairs):
-        for side, (title, held_out) in zip("ab", pair.panels, strict=True):
-            with styled():
-                figure, axes = new_figure(*PANEL_SIZE)
-                draw_drift(axes[0, 0], pair.fitted, held_out, source.palette, pair.frame)
-                drawn = inline_svg(figure, f"drift-{number}{side}", title, variables)
-            figures.append(tag("figure", tag("figcaption", title), drawn))
-    return section(
-        "calibration",
-        "Drift, and its correction",
-        tag(
-            "p",
-            "PCA projects adapters it has not seen towards the middle. Calibration, fitted on "
-            "train images only, scales each component back. Circles are gallery adapters, "
-            "triangles held-out ones, each tied to its artist's centroid: the shorter the line, "
-            "the less drift.",
-        ),
-        tag("div", figures, class_="figures"),
-    )
-
-
-def artists_section(source: ReportSource, works: Mapping[str, list[str]]) -> Markup:
-    """A card an artist: works, and how often its queries find it."""
-    found = artist_scores(source.queries, chosen_space(source.metrics, "retrieval"))
-    cards = []
-    ordered = sorted(source.artists, key=lambda artist: (source.genre_of[artist], artist))
-    for artist in ordered:
-        number = source.artists.index(artist)
-        images = [
-            tag("img", src=address, alt="", loading="lazy", width=62, height=62)
-            for address in works.get(artist, [])
-        ]
-        dot = tag("span", class_="dot", style=f"background:var(--a{number})")
-        score = found.get(artist)
-        line = tag(
-            "p",
-            tag("span", plain(source.genre_of[artist])),
-            tag("span", f"mAP {percent(score)} %") if score is not None else None,
-        )
-        filled = tag("i", style=f"width:{100 * (score or 0):.1f}%;background:var(--a{number})")
-        meter = (
-            tag("div", filled, class_="meter", aria_hidden="true") if score is not None else None
-        )
-        heading = tag("h3", dot, plain(artist))
-        cards.append(
-            tag(
-                "article",
-                tag("div", images, class_="works"),
-                heading,
-                line,
-                meter,
-                class_="artist",
-                id=f"artist-{number}",
-            )
-        )
-    note = " mAP is the mean over the artist's test queries." if found else ""
-    return section(
-        "artists",
-        "The artists",
-        tag("p", f"Some of the works that the adapters were trained on.{note}"),
-        tag("div", cards, class_="artists"),
-    )
-
-
-def artist_scores(queries: pd.DataFrame, space: str | None) -> dict[str, float]:
-    """Mean average precision of each artist's test queries in a style space."""
-    needed = {"representation", "sub_network", "split", "calibrated", "artist", "average_precision"}
-    if space is None or not needed <= set(queries.columns):
-        return {}
-    representation, _, sub_network = space.partition("/")
-    keep = (
-        (queries["representation"] == representation)
-        & (queries["sub_network"] == sub_network)
-        & (queries["split"] == "test")
-        & queries["calibrated"].astype(bool)
-    )
-    means = queries[keep].dropna(subset="average_precision").groupby("artist")["average_precision"]
-    return {str(artist): float(mean) for artist, mean in means.mean().items()}
-
-
 def _scores(source: ReportSource, task: str) -> Markup:
     entries = source.metrics.get(task, {})
     features = feature_entries(source.metrics, task)
     rows = method_rows(entries, features, chosen_space(source.metrics, task))
     return score_table(rows, COLUMNS[task], ("test", TASKS[task]))
-
-
-def _chosen_counts(source: ReportSource) -> Markup:
-    clustering = source.metrics.get("clustering", {})
-    retrieval = source.metrics.get("retrieval", {})
-    rows = [
-        [space_name(key), *(_count_and_score(task.get(key), name) for task, name in both)]
-        for key in dict.fromkeys([*clustering, *retrieval])
-        for both in [((clustering, "ari"), (retrieval, "map"))]
-    ]
-    return plain_table(["Style space", "PCs for clustering", "PCs for retrieval"], rows)
-
-
-def _count_and_score(entry: Mapping[str, Any] | None, score: str) -> str:
-    if entry is None or "n_components" not in entry:
-        return "–"
-    value = score_of(entry, "val", score)
-    beside = "" if value is None else f" ({percent(value)} %)"
-    return f"{entry['n_components']}{beside}"
 
 
 def _reasons(source: ReportSource, task: str) -> Markup | None:
@@ -303,7 +157,3 @@ def _reasons(source: ReportSource, task: str) -> Markup | None:
             for part, reason in entry.get("absent", {}).items()
         ]
     return tag("ul", [tag("li", one) for one in found], class_="notes") if found else None
-
-
-def _css(name: str) -> str:
-    return name.replace("_", "-")

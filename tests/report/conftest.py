@@ -179,7 +179,7 @@ def make_run(
     write_json(run.metrics_path, metrics_document(len(genre_of)))
     run.finish("plan", {}, {"n_artists": len(genre_of)}, 14.2)
     run.finish("train", {}, {"n_adapters": 216, "d": 46080, "by_status": {"ok": 216}}, 251.7)
-    run.finish("embed", {}, {"n_rows": 216}, 6.3)
+    run.finish("embed", {}, {"n_adapters": 216, "d": 46080}, 6.3)
     run.finish("sweep", {}, {}, 31.0)
     run.finish("evaluate", {}, {"metrics": "1"}, 12.9)
     return run

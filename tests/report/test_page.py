@@ -186,6 +186,15 @@ def test_each_artist_has_its_works_and_its_score(soup, evaluated_run):
         assert f"mAP {100 * expected[artist]:.1f} %" in article.get_text()
 
 
+def test_adapters_that_were_left_out_are_counted_and_named(make_evaluated_run, tmp_path):
+    run = make_evaluated_run(tmp_path / "run", 4, 2)
+    left_out = {"left_out": {"zero": 2}, "left_out_adapters": {"a-train-00": "zero"}}
+    run.finish("embed", {}, {"n_adapters": 70, **left_out}, 6.3)
+    text = page_of(run).select_one("#run").get_text()
+    assert "2 adapters were left out of every fit: 2 zero" in text
+    assert "a-train-00: zero" in text
+
+
 def test_a_finished_report_is_not_made_again(written, evaluated_run):
     assert report(evaluated_run).skipped
 
