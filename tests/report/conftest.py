@@ -224,6 +224,14 @@ def queries_table(genre_of: dict[str, str]) -> pd.DataFrame:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def coarse_pictures():
+    """Fewer pixels: drawing them is half of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lorastyle.report.canvas.PNG_DPI", 50)
+        yield
+
+
 @pytest.fixture(scope="session")
 def make_evaluated_run():
     """`make_run(directory, ...)`, for tests that change what the run holds."""

@@ -9,6 +9,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from lorastyle.errors import StageError
+from lorastyle.report.canvas import styled
+from lorastyle.report.figures import style_map
 from lorastyle.report.markup import raw
 from lorastyle.report.page import make_page
 from lorastyle.report.source import read_source
@@ -231,7 +233,11 @@ def test_a_space_of_one_component_is_drawn(make_evaluated_run, tmp_path):
     table = pd.read_parquet(path)
     table[[f"component_{k}" for k in range(2, 11)]] = np.nan
     table.to_parquet(path)
-    assert "style_map.png" in report(run).outputs["figures"]
+    source = read_source(run)
+    with styled():
+        style_map(source.spaces[source.shown_space].points(), source.palette)
+    data = json.loads(page_of(run).select_one("#map-data").string)
+    assert {space["n_components"] for space in data["spaces"]} == {1}
 
 
 def test_an_image_that_cannot_be_read_is_passed_over(tmp_path):
