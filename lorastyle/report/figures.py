@@ -157,6 +157,8 @@ def convex_hull(points: FloatArray) -> FloatArray:
 
 def draw_curves(ax: Any, panel: CurvePanel) -> None:
     """A validation score against the PC count, a line a sub-network, dashed at its choice."""
+    from matplotlib.ticker import MaxNLocator
+
     for sub_network, curve in panel.curves.items():
         colour = SUB_NETWORK_COLOURS[sub_network]["light"]
         x, y = curve["n_components"].to_numpy(), curve["mean"].to_numpy(dtype=np.float64)
@@ -173,6 +175,7 @@ def draw_curves(ax: Any, panel: CurvePanel) -> None:
     ax.set_xlabel("components")
     ax.set_ylabel(SCORE_NAMES[panel.score])
     _percent_axis(ax.yaxis)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylim(bottom=0)
     ax.grid(axis="x", visible=False)
 

@@ -38,16 +38,16 @@ def feature_entries(metrics: Metrics, task: str) -> dict[str, Metrics]:
     return entries
 
 
-def best_key(entries: Mapping[str, Mapping[str, Any]], split: str, score: str) -> str | None:
-    """The entry with the largest score on a split; the first by name among equals.
+def best_key(entries: Mapping[str, Metrics], split: str, score: str) -> str | None:
+    """The entry with the largest score on a split; among equals the first, as configured.
 
     >>> best_key({"b": {"val": {"map": 0.5}}, "a": {"val": {"map": 0.5}}}, "val", "map")
-    'a'
+    'b'
     """
     scored = {
         key: value
-        for key in sorted(entries)
-        if (value := score_of(entries[key], split, score)) is not None
+        for key, entry in entries.items()
+        if (value := score_of(entry, split, score)) is not None
     }
     return max(scored, key=lambda key: scored[key], default=None)
 
