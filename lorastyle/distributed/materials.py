@@ -89,7 +89,7 @@ class LatentCache:
         # Alone, because a batch's size changes the last bits: which images are encoded
         # together depends on the actors' race, and the weights must not.
         pixels = load_image(image.path, self.base.identity.image_size)
-        mean, std = encode_images(self.base, pixels[np.newaxis])
+        mean, std = encode_images(self.base, np.stack([pixels]))
         latent = np.concatenate([mean, std])
         self._write(image, latent)
         return latent

@@ -21,7 +21,7 @@ from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 REPOSITORY = Path(__file__).parents[2]
 N_ADAPTERS = 24
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def contents(run: Run) -> str:

@@ -37,7 +37,7 @@ class Head:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
             check=False,
         )
 
@@ -55,19 +55,17 @@ def head() -> Iterator[Head]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
     }
-    process = subprocess.Popen(
-        [
-            Path(sys.executable).with_name("ray"), "start", "--head", "--block",
-            "--num-cpus=2", "--node-ip-address=127.0.0.1", f"--temp-dir={place / 'ray'}",
-            f"--port={gcs}", f"--dashboard-port={dashboard}", "--include-dashboard=true",
-            f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}",
-        ],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    command = [
+        Path(sys.executable).with_name("ray"), "start", "--head", "--block",
+        "--num-cpus=2", "--node-ip-address=127.0.0.1", f"--temp-dir={place / 'ray'}",
+        f"--port={gcs}", f"--dashboard-port={dashboard}", "--include-dashboard=true",
+        f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}",
+    ]  # fmt: skip
+    log = place / "head.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        _wait_for_jobs(process, dashboard)
+        _wait_until_it_blocks(process, log)
         yield Head(f"http://127.0.0.1:{dashboard}", environment)
     finally:
         _end(process)
@@ -105,24 +103,22 @@ def _free_ports(n: int) -> list[int]:
     return ports
 
 
-def _wait_for_jobs(process: subprocess.Popen[bytes], port: int, timeout_s: float = 120) -> None:
+def _wait_until_it_blocks(
+    process: subprocess.Popen[bytes], log: Path, timeout_s: float = 120
+) -> None:
+    """The dashboard answers long before the node is up, and refuses jobs until then."""
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the head ended by itself"
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.3)
-        else:
-            return
-    raise AssertionError("the head does not answer")
+    while "block forever" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the processes of this head, and no others: `ray stop` would end every Ray."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    _, alive = psutil.wait_procs([*family, psutil.Process(process.pid)], timeout=15)
-    for one in alive:
-        one.kill()
+    if process.poll() is None:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=15)
+        for one in alive:
+            one.kill()
     process.wait()
