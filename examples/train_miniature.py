@@ -91,9 +91,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--artists", type=int, default=96)
     parser.add_argument("--works", type=int, default=90, help="paintings by each artist")
     parser.add_argument("--vae-steps", type=int, default=1600)
-    parser.add_argument("--unet-steps", type=int, default=3500)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--snapshot-every", type=int, default=500)
+    parser.add_argument("--unet-steps", type=int, default=2000)
+    parser.add_argument("--learning-rate", type=float, default=1e-2)
+    parser.add_argument("--snapshot-every", type=int, default=250)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
