@@ -33,6 +33,8 @@ class Crew(Generic[Item]):
     """Take the result of a batch."""
     give_up: Callable[[Item, str], None]
     """Record an item that failed by itself, with the reason."""
+    on_ready: Callable[[], None] = lambda: None
+    """Told of each actor that has got ready."""
     patience: int = 12
     """Failures without any success between them, after which the fault is not an item's."""
 
@@ -96,7 +98,9 @@ class _Dispatcher(Generic[Item]):
                 self._dismiss(actor)
                 self._failed(batch, error)
             else:
-                if batch is not None:
+                if batch is None:
+                    self._crew.on_ready()
+                else:
                     self._failures_in_a_row = 0
                     self._crew.deliver(batch.items, result)
                 self._assign(actor)
@@ -130,7 +134,7 @@ class _Dispatcher(Generic[Item]):
         if self._failures_in_a_row >= self._crew.patience:
             raise TrainingError(
                 f"{self._failures_in_a_row} attempts failed one after another, the last with: "
-                f"{reason}; see Ray's logs, mend the cause and run the same command again"
+                f"{reason}; mend the cause and run the same command again"
             ) from error
 
     def _put_back(self, batch: _Batch[Item], reason: str) -> None:

@@ -103,6 +103,7 @@ def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
         crew = Crew[Task](
             hire=lambda: actor_class.remote(directory, root, len(tasks)),
             size=n_actors,
+            on_ready=tally.begin,
             deliver=lambda _, dones: tally.count(done for done in dones if done.row in todo),
             give_up=lambda task, reason: tally.count(
                 [give_up(AdapterStore.open(run.store_path), task, reason)]
@@ -155,7 +156,11 @@ class _Tally:
     def __init__(self, total: int, shown: Progress) -> None:
         self._total, self._shown = total, shown
         self._n_done = self._n_unusable = 0
-        self._start = time.monotonic()
+        self._start: float | None = None
+
+    def begin(self) -> None:
+        """The first actor is ready; loading the base model is no part of the pace."""
+        self._start = self._start or time.monotonic()
 
     def count(self, dones: Iterable[Done]) -> None:
         statuses = [done.status for done in dones]
@@ -165,9 +170,10 @@ class _Tally:
         self._shown.advance(len(statuses))
 
     def _pace(self) -> str:
-        rate = self._n_done / (time.monotonic() - self._start)
-        if not rate:
+        elapsed_s = time.monotonic() - (self._start or 0.0)
+        if not self._n_done or not self._start or not elapsed_s:
             return ""
+        rate = self._n_done / elapsed_s
         unusable = f", {self._n_unusable} unusable" if self._n_unusable else ""
         left_s = (self._total - self._n_done) / rate
         return f"{3600 * rate:.0f} adapters/h, {left_s:.0f} s left{unusable}"

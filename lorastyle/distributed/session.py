@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lorastyle.errors import StageError
+from lorastyle.errors import LorastyleError, StageError
 
 # Ray puts Unix sockets some 65 characters below its directory, and the kernel
 # takes 107 at most: a longer TMPDIR would fail at start with an obscure message.
@@ -98,7 +98,8 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close(keep_logs=kind is not None)
+        # What we raise ourselves explains itself; for anything else Ray's logs may be wanted.
+        self.close(keep_logs=error is not None and not isinstance(error, LorastyleError))
 
 
 def _join(ray: Any, address: str) -> None:
