@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,10 @@ def trained_run(trained: Path, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def own_environment(ray_home: Path) -> dict[str, str]:
-    """The environment of a process that must not find the tests' Ray."""
-    return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+def own_environment(ray_home: Path) -> Iterator[dict[str, str]]:
+    """The environment of a process that must not find the tests' Ray, and may be killed."""
+    # Short, because Ray's sockets lie deep in it; ours, because a killed Ray leaves it full.
+    place = tempfile.mkdtemp(prefix="ls-")
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    yield {**environment, "TMPDIR": place}
+    shutil.rmtree(place, ignore_errors=True)
