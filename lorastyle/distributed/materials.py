@@ -84,7 +84,8 @@ class LatentCache:
         return np.asarray(latent, np.float32)
 
     def _encode(self, image: CataloguedImage) -> Array:
-        from lorastyle.base.latents import encode_images, load_image
+        from lorastyle.base.images import load_image
+        from lorastyle.base.latents import encode_images
 
         # Alone, because a batch's size changes the last bits: which images are encoded
         # together depends on the actors' race, and the weights must not.

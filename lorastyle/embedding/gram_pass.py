@@ -19,7 +19,7 @@ import dask
 import dask.threaded
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from lorastyle.adapters.kernel import delta_gram
 from lorastyle.adapters.layout import LayoutEntry

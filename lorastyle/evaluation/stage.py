@@ -174,7 +174,7 @@ def _with_name(setting: Setting, curve: pd.DataFrame) -> pd.DataFrame:
 
 def _measure_features(run: Run, table: pd.DataFrame, findings: Findings, shown: Progress) -> None:
     """Image features of exactly the adapters whose weights were compared."""
-    from lorastyle.base.latents import load_image
+    from lorastyle.base.images import load_image
 
     names = run.experiment.evaluation.features
     if not names:

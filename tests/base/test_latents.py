@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lorastyle.base.latents import encode_captions, encode_images, load_image
+from lorastyle.base.images import load_image
+from lorastyle.base.latents import encode_captions, encode_images
 from lorastyle.base.loading import load_base
 from lorastyle.corpus.procedural import make_artists, paint, sample_scene
 from lorastyle.errors import CorpusError

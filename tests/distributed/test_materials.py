@@ -51,7 +51,8 @@ def test_identity_of_no_model_says_so(tmp_path: Path) -> None:
 def test_cached_latents_are_what_the_encoder_says(
     base: Any, images: list[CataloguedImage], tmp_path: Path
 ) -> None:
-    from lorastyle.base.latents import encode_images, load_image
+    from lorastyle.base.images import load_image
+    from lorastyle.base.latents import encode_images
 
     cache = LatentCache(tmp_path / "latents", base)
     cache.load(images[:2])
