@@ -535,7 +535,10 @@ def write_folder(base: BaseModel, directory: Path, *, dtype: torch.dtype = torch
             torch.float32 if name == "text_encoder" else dtype
         )
         part.save_pretrained(directory / name, safe_serialization=True)
+        _forget_origin(directory / name / "config.json")
     base.tokenizer.save_pretrained(directory / "tokenizer")
+    # vocab.json and merges.txt: the form that other programs, and older transformers, read.
+    base.tokenizer.backend_tokenizer.model.save(str(directory / "tokenizer"))
     base.scheduler.save_pretrained(directory / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline",
@@ -553,3 +556,10 @@ def write_folder(base: BaseModel, directory: Path, *, dtype: torch.dtype = torch
     partial = directory / "model_index.json.partial"
     partial.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
     partial.replace(directory / "model_index.json")
+
+
+def _forget_origin(config: Path) -> None:
+    """Drop the path that a part was loaded from: it is the maker's, and no one else's."""
+    values = json.loads(config.read_text("utf-8"))
+    values.pop("_name_or_path", None)
+    config.write_text(json.dumps(values, indent=2) + "\n", "utf-8")

@@ -137,6 +137,12 @@ def test_what_is_written_can_be_loaded(tmp_path, prediction_type):
         assert torch.equal(weight, loaded.unet.state_dict()[name])
     assert loaded.tokenizer("red boats").input_ids == base.tokenizer("red boats").input_ids
     assert len(loaded.tokenizer("red boats").input_ids) == 4
+    assert {"vocab.json", "merges.txt"} <= {
+        f.name for f in (tmp_path / "folder/tokenizer").iterdir()
+    }
+    again = tmp_path / "again"
+    write_folder(loaded, again)
+    assert not [f for f in again.rglob("*.json") if str(tmp_path) in f.read_text("utf-8")]
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_hundredth():
