@@ -27,11 +27,11 @@ from lorastyle.adapters.targets import layout_of
 from lorastyle.base.latents import encode_captions, encode_images
 from lorastyle.base.loading import BaseModel, load_base
 from lorastyle.base.sampling import sample
+from lorastyle.base.target import training_target
 from lorastyle.config import TrainingConfig
 from lorastyle.corpus.procedural import make_artists, make_schools, paint, sample_scene
 from lorastyle.records import AdapterSpec, Role
 from lorastyle.training.batches import EncodedImages
-from lorastyle.training.objective import training_target
 from lorastyle.training.trainer import TrainingItem, train_stack
 
 SHEET_CAPTIONS = (

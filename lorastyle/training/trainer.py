@@ -19,12 +19,13 @@ from lorastyle.adapters.initial import initial_vector
 from lorastyle.adapters.layout import AdapterLayout, Vector
 from lorastyle.adapters.stacked import StackedAdapters
 from lorastyle.adapters.targets import layout_of
+from lorastyle.base.target import training_target
 from lorastyle.config import TrainingConfig
 from lorastyle.errors import TrainingError
 from lorastyle.records import AdapterSpec, digest
 from lorastyle.training.batches import Batches, EncodedImages, TrainingItem, check_items
 from lorastyle.training.checkpoint import TrainingState, resume, write_checkpoint
-from lorastyle.training.objective import adapter_losses, training_target
+from lorastyle.training.objective import adapter_losses
 from lorastyle.training.optimizer import clip_each, make_optimizer
 
 LOSS_WINDOW = 0.1

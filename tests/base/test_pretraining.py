@@ -14,13 +14,13 @@ from lorastyle.base.pretraining import (
     assemble,
     build_scheduler,
     build_vae,
-    denoising_target,
     normalise_latents,
     train_denoiser,
     train_vae,
     write_folder,
     write_tokenizer,
 )
+from lorastyle.base.target import training_target
 from lorastyle.errors import BaseModelError
 
 TINY = Architecture(
@@ -49,7 +49,7 @@ def test_the_target_is_the_schedulers_own(prediction_type):
     scheduler = build_scheduler(Architecture(prediction_type=prediction_type))
     latents, noise = torch.randn(2, 3, 4, 8, 8)
     timesteps = torch.tensor([0, 500, 999])
-    target = denoising_target(scheduler, latents, noise, timesteps)
+    target = training_target(scheduler, latents, noise, timesteps)
     alpha_bar = scheduler.alphas_cumprod[timesteps][:, None, None, None]
     by_hand = noise
     if prediction_type == "v_prediction":
@@ -61,8 +61,8 @@ def test_the_target_is_the_schedulers_own(prediction_type):
 def test_other_prediction_types_are_refused():
     scheduler = build_scheduler(Architecture())
     scheduler.register_to_config(prediction_type="sample")
-    with pytest.raises(BaseModelError, match="'sample' is not supported"):
-        denoising_target(scheduler, *torch.zeros(2, 1, 4, 8, 8), torch.tensor([1]))
+    with pytest.raises(BaseModelError, match="predicts 'sample'"):
+        training_target(scheduler, *torch.zeros(2, 1, 4, 8, 8), torch.tensor([1]))
 
 
 def test_normalising_gives_unit_latents_and_changes_no_picture(images):

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
+from lorastyle.base.target import training_target
 from lorastyle.errors import BaseModelError
-from lorastyle.training.objective import adapter_losses, training_target
+from lorastyle.training.objective import adapter_losses
 
 
 @pytest.fixture
