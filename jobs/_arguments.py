@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lorastyle.cli.dry_run import preview
 from lorastyle.config import load_experiment
 from lorastyle.distributed.pipeline import run_stages
-from lorastyle.errors import LorastyleError
+from lorastyle.errors import ConfigError, LorastyleError
 from lorastyle.runs import Run, StageOutcome
 
 
@@ -19,13 +20,13 @@ def main(stages: Sequence[str], arguments: Sequence[str] | None = None) -> int:
     try:
         experiment = load_experiment(parsed.config, parsed.overrides)
         if parsed.dry_run:
-            print(f"# {', '.join(stages)} in {parsed.run}\n{experiment.to_yaml()}", end="")
+            print(preview(experiment, parsed.run, parsed.samples_per_s).text)
             return 0
         run = Run.create(parsed.run, experiment, force=parsed.force)
         run_stages(run, stages, force=parsed.force, on_outcome=_say)
     except LorastyleError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
     return 0
 
 
@@ -36,7 +37,12 @@ def _parser(stages: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--run", type=Path, required=True, help="directory of the run, seen by every node"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the experiment and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan and its cost, and stop"
+    )
+    parser.add_argument(
+        "--samples-per-s", type=float, help="with --dry-run: throughput to expect in training"
+    )
     parser.add_argument("--force", action="store_true", help="make again what other inputs made")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in rank=8")
     return parser

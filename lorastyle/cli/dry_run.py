@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +18,19 @@ if TYPE_CHECKING:
     from lorastyle.records import AdapterSpec
 
 
+MINIATURE_SAMPLES_PER_S = 160.0
+"""Training throughput of the shipped miniature at rank 4 on one core (LOG.md, 2026-11-23)."""
+PAPER_MINUTES = (5, 10)
+"""What an adapter of Stable Diffusion 1.5 took the paper on one GPU (section 5)."""
+
+
 def preview(experiment: Experiment, place: Path, samples_per_s: float | None) -> Answer:
     """The resolved experiment and a description of its plan; nothing is left behind."""
     from lorastyle.corpus.planning import describe_plan
 
     catalogue, specs = _plan(experiment, place)
+    if samples_per_s is None and experiment.base == "miniature":
+        samples_per_s = MINIATURE_SAMPLES_PER_S * (os.cpu_count() or 1)
     plan = describe_plan(
         experiment, catalogue, specs, adapter_size(experiment), samples_per_s=samples_per_s
     )
@@ -50,7 +59,15 @@ def plan_text(plan: Mapping[str, Any], place: Path) -> str:
     if overlap:
         lines["Shared images"] = f"{overlap['mean']:.0%} on average, {overlap['max']:.0%} at most"
     if "training_s" in plan:
-        lines["Training"] += f", {duration(plan['training_s'])}"
+        lines["Training"] += (
+            f", about {duration(plan['training_s'])} at {plan['samples_per_s']:g}/s"
+        )
+    else:
+        low, high = (minutes * plan["n_adapters"] / 60 for minutes in PAPER_MINUTES)
+        lines["Training"] += (
+            f"; {low:,.0f} to {high:,.0f} GPU-hours at the paper's 5 to 10 minutes an adapter, "
+            "or give --samples-per-s"
+        )
     return "\n".join(f"{name + ':':<15} {value}" for name, value in lines.items())
 
 

@@ -1,12 +1,40 @@
-"""`lorastyle plan`: one stage of a run."""
+"""`lorastyle plan`: what is to be trained, on which images."""
 
 from __future__ import annotations
 
-from lorastyle.cli.stages import stage_verb
+from pathlib import Path
 
-command = stage_verb(
-    "plan",
+import click
+
+from lorastyle.cli.answer import Answer, respond
+from lorastyle.cli.opening import read_target
+from lorastyle.cli.stages import dry_run_options, experiment_options, stage_answer
+
+
+@click.command(name="plan")
+@experiment_options
+@dry_run_options
+def command(
+    target: Path,
+    overrides: tuple[str, ...],
+    directory: Path | None,
+    force: bool,
+    dry_run: bool,
+    samples_per_s: float | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
     """Read the images, split them and plan every adapter.
 
-    Writes the catalogue of images and one line for each adapter to be trained.""",
-)
+    Writes the catalogue of images and one line for each adapter to be trained.
+    """
+
+    def body() -> Answer:
+        if dry_run:
+            from lorastyle.cli.dry_run import preview
+
+            experiment, place = read_target(target, directory, overrides)
+            return preview(experiment, place, samples_per_s)
+        return stage_answer("plan", target, directory, overrides, force=force)
+
+    respond(body, as_json=as_json, debug=debug)

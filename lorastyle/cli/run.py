@@ -8,17 +8,17 @@ import click
 
 from lorastyle.cli.answer import Answer, respond
 from lorastyle.cli.opening import open_run, read_target
-from lorastyle.cli.stages import carry_out_stages, experiment_options, say_outcome
+from lorastyle.cli.stages import (
+    carry_out_stages,
+    dry_run_options,
+    experiment_options,
+    say_outcome,
+)
 
 
 @click.command(name="run")
 @experiment_options
-@click.option("--dry-run", is_flag=True, help="Print the resolved experiment and its cost; stop.")
-@click.option(
-    "--samples-per-s",
-    type=click.FloatRange(min=0, min_open=True),
-    help="With --dry-run: predict the training time at this throughput.",
-)
+@dry_run_options
 def command(
     target: Path,
     overrides: tuple[str, ...],

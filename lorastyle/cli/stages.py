@@ -41,6 +41,22 @@ def experiment_options(command: Command) -> Command:
     return command
 
 
+def dry_run_options(command: Command) -> Command:
+    """`[--dry-run [--samples-per-s X]]`."""
+    for decorate in (
+        click.option(
+            "--samples-per-s",
+            type=click.FloatRange(min=0, min_open=True),
+            help="With --dry-run: predict the training time at this throughput.",
+        ),
+        click.option(
+            "--dry-run", is_flag=True, help="Print the resolved experiment and its cost; stop."
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
 def stage_verb(stage: str, explanation: str) -> click.Command:
     """The command of one stage."""
 
@@ -54,15 +70,22 @@ def stage_verb(stage: str, explanation: str) -> click.Command:
         as_json: bool,
         debug: bool,
     ) -> None:
-        def body() -> Answer:
-            run = open_run(target, directory, overrides, force=force)
-            (outcome,) = carry_out_stages(run, [stage], force=force)
-            document = {"run": str(run.directory), **describe(outcome)}
-            return Answer(document, line(outcome))
-
-        respond(body, as_json=as_json, debug=debug)
+        respond(
+            lambda: stage_answer(stage, target, directory, overrides, force=force),
+            as_json=as_json,
+            debug=debug,
+        )
 
     return command
+
+
+def stage_answer(
+    stage: str, target: Path, directory: Path | None, overrides: Sequence[str], *, force: bool
+) -> Answer:
+    """Carry out one stage of the run that is meant, and say what it made."""
+    run = open_run(target, directory, overrides, force=force)
+    (outcome,) = carry_out_stages(run, [stage], force=force)
+    return Answer({"run": str(run.directory), **describe(outcome)}, line(outcome))
 
 
 def carry_out_stages(

@@ -144,6 +144,7 @@ def describe_plan(
         "n_samples": n_samples,
     }
     if samples_per_s:
+        description["samples_per_s"] = samples_per_s
         description["training_s"] = round(n_samples / samples_per_s, 1)
     return description
 

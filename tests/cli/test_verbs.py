@@ -138,7 +138,8 @@ def spec(row: int, role: Role) -> AdapterSpec:
     return AdapterSpec(row, name, "a", "g", role, row, ("a/0.png",), "xq7zk", 1, 0)
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(lorastyle, tmp_path, monkeypatch):
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_dry_run_prints_the_plan_and_writes_nothing(lorastyle, tmp_path, monkeypatch, verb):
     values = {
         "name": "tiny",
         "corpus": {"n_artists": 2, "works_per_artist": 20, "min_works": 20},
@@ -158,7 +159,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(lorastyle, tmp_path, monke
     monkeypatch.setattr(
         "lorastyle.distributed.base_identity.base_identity", lambda name: {"image_size": 32}
     )
-    result = lorastyle("run", path, "--dry-run", "--json", "--samples-per-s", "10", "rank=2")
+    result = lorastyle(verb, path, "--dry-run", "--json", "--samples-per-s", "10", "rank=2")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     assert document["experiment"]["training"]["rank"] == 2
@@ -166,8 +167,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(lorastyle, tmp_path, monke
     assert document["plan"]["store_bytes"] == 22 * 1000 * 4
     assert document["plan"]["training_s"] == 22 * 10 * 2 / 10
     assert not (tmp_path / "runs").exists()
-    text = lorastyle("run", path, "--dry-run").stdout
+    text = lorastyle(verb, path, "--dry-run").stdout
     assert "22: 4 train" in text and "d = 1,000" in text
+    assert "440 samples, about" in text
+    elsewhere = lorastyle(verb, path, "--dry-run", "base=some/model").stdout
+    assert "2 to 4 GPU-hours at the paper's 5 to 10 minutes" in elsewhere
     # What is printed first is a configuration: it reads back as the same experiment.
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(text.partition("\nRun:")[0])

@@ -36,8 +36,10 @@ def test_a_dry_run_prints_the_resolved_experiment_and_does_nothing(
     run = tmp_path / "run"
     arguments = ["--config", str(config), "--run", str(run), "--dry-run", "rank=3"]
     assert main(["train"], arguments) == 0
-    printed = yaml.safe_load(capsys.readouterr().out)
+    resolved, _, plan = capsys.readouterr().out.partition("\nRun:")
+    printed = yaml.safe_load(resolved)
     assert printed["training"]["rank"] == 3 and printed["training"]["optimizer"] == "adam"
+    assert "Adapters:" in plan and "Training:" in plan
     assert not run.exists()
 
 
@@ -56,5 +58,5 @@ def test_an_unknown_setting_is_named(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--config", str(config), "--run", str(tmp_path / "run"), "rang=3"]
-    assert main(["plan"], arguments) == 1
+    assert main(["plan"], arguments) == 2
     assert "'rang'" in capsys.readouterr().err
