@@ -6,8 +6,7 @@ model repository is run.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,13 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from lorastyle.base.identity import (
+    PARTS_WITH_WEIGHTS,
+    BaseIdentity,
+    folder_of,
+    read_identity,
+)
 from lorastyle.errors import BaseModelError
-
-MINIATURE = Path(__file__).parent / "miniature"
-"""The shipped folder; ``load_base("miniature")`` reads it."""
 
 _COMPONENTS: dict[str, Any] = {
     "unet": UNet2DConditionModel,
@@ -27,24 +29,6 @@ _COMPONENTS: dict[str, Any] = {
     "tokenizer": CLIPTokenizer,
     "scheduler": DDPMScheduler,
 }
-_WITH_WEIGHTS = ("unet", "vae", "text_encoder")
-
-
-@dataclass(frozen=True)
-class BaseIdentity:
-    """Which base model an adapter belongs to."""
-
-    name: str
-    sha256: str
-    """Of the weight files, in the order of their paths."""
-    prediction_type: str
-    image_size: int
-    """Pixels of a side, as the model was trained."""
-    latent_channels: int
-    cross_attention_dim: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass
@@ -67,7 +51,7 @@ def load_base(
     ``name`` is "miniature", a folder in the diffusers layout, or a hub id. Parts are in
     evaluation mode and need no gradients. Raises BaseModelError, naming what is missing.
     """
-    source = MINIATURE if str(name) == "miniature" else Path(name)
+    source = folder_of(name)
     if source.is_dir():
         _check_folder(source)
     elif not _looks_like_hub_id(str(name)):
@@ -76,18 +60,10 @@ def load_base(
         )
     where = str(source) if source.is_dir() else str(name)
     parts = {part: _load_part(kind, where, part, dtype) for part, kind in _COMPONENTS.items()}
-    for part in _WITH_WEIGHTS:
+    for part in PARTS_WITH_WEIGHTS:
         parts[part] = parts[part].to(device=device).requires_grad_(False).eval()
-    unet, vae, scheduler = parts["unet"], parts["vae"], parts["scheduler"]
-    identity = BaseIdentity(
-        name=str(name),
-        sha256=_hash_weights(where),
-        prediction_type=str(scheduler.config.prediction_type),
-        image_size=int(unet.config.sample_size) * 2 ** (len(vae.config.block_out_channels) - 1),
-        latent_channels=int(vae.config.latent_channels),
-        cross_attention_dim=int(unet.config.cross_attention_dim),
-    )
-    return BaseModel(**parts, identity=identity)
+    folder = source if source.is_dir() else _hub_snapshot(where)
+    return BaseModel(**parts, identity=read_identity(name, folder))
 
 
 def _looks_like_hub_id(name: str) -> bool:
@@ -100,7 +76,7 @@ def _check_folder(folder: Path) -> None:
     for part in _COMPONENTS:
         if not (folder / part).is_dir():
             raise BaseModelError(f"base model folder '{folder}' has no '{part}' folder")
-    for part in _WITH_WEIGHTS:
+    for part in PARTS_WITH_WEIGHTS:
         if not any((folder / part).glob("*.safetensors")):
             raise BaseModelError(f"'{folder / part}' holds no .safetensors weights")
 
@@ -120,20 +96,6 @@ def _load_part(kind: Any, where: str, part: str, dtype: torch.dtype) -> Any:
         raise BaseModelError(
             f"cannot load '{part}' of base model '{where}': {first_line}"
         ) from error
-
-
-def _hash_weights(where: str) -> str:
-    folder = Path(where)
-    if not folder.is_dir():
-        folder = _hub_snapshot(where)
-    digest = hashlib.sha256()
-    for part in sorted(_WITH_WEIGHTS):
-        for file in sorted((folder / part).glob("*.safetensors")):
-            digest.update(f"{part}/{file.name}".encode())
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()
 
 
 def _hub_snapshot(name: str) -> Path:

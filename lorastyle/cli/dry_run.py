@@ -80,10 +80,10 @@ def adapter_size(experiment: Experiment) -> int:
     from diffusers import UNet2DConditionModel
 
     from lorastyle.adapters.targets import layout_of
-    from lorastyle.base.loading import MINIATURE
+    from lorastyle.base.identity import folder_of
     from lorastyle.errors import BaseModelError
 
-    where = str(MINIATURE) if experiment.base == "miniature" else experiment.base
+    where = str(folder_of(experiment.base))
     try:
         settings = UNet2DConditionModel.load_config(where, subfolder="unet")
     except (OSError, ValueError) as error:
@@ -98,8 +98,8 @@ def adapter_size(experiment: Experiment) -> int:
 
 def _plan(experiment: Experiment, place: Path) -> tuple[pd.DataFrame, list[AdapterSpec]]:
     """Catalogue and specs: the run's own where they are these, or made aside."""
+    from lorastyle.base.identity import base_identity
     from lorastyle.corpus.stage import plan, read_catalogue, read_plan
-    from lorastyle.distributed.base_identity import base_identity
     from lorastyle.runs import Run
 
     if (place / "config.yaml").is_file():
@@ -109,5 +109,5 @@ def _plan(experiment: Experiment, place: Path) -> tuple[pd.DataFrame, list[Adapt
     say("planning aside; nothing is written to the run")
     with TemporaryDirectory(prefix="lorastyle-") as aside:
         run = Run.create(Path(aside) / "run", experiment)
-        plan(run, image_size=int(base_identity(experiment.base)["image_size"]))
+        plan(run, image_size=base_identity(experiment.base).image_size)
         return read_catalogue(run), read_plan(run)

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lorastyle.base.identity import base_identity
 from lorastyle.config import ComputeConfig
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
-from lorastyle.distributed.base_identity import base_identity
 from lorastyle.distributed.dispatch import Crew, balanced_batches, dispatch
 from lorastyle.distributed.materials import index_catalogue
 from lorastyle.distributed.session import Session, opened
@@ -42,7 +42,7 @@ def train(run: Run, *, session: Session | None = None, force: bool = False) -> S
     all others are done if adapters failed; they are recorded, and tried again by
     the next call.
     """
-    base = base_identity(run.experiment.base)
+    base = base_identity(run.experiment.base).to_dict()
     inputs = {
         "plan": run.upstream_hash("plan"),
         "training": determining(run.experiment.training),

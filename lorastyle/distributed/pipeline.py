@@ -40,10 +40,10 @@ def run_stages(
 def run_stage(run: Run, stage: str, session: Session, *, force: bool = False) -> StageOutcome:
     """One stage. Imports are late: each stage loads what it needs and no more."""
     if stage == "plan":
+        from lorastyle.base.identity import base_identity
         from lorastyle.corpus.stage import plan
-        from lorastyle.distributed.base_identity import base_identity
 
-        image_size = int(base_identity(run.experiment.base)["image_size"])
+        image_size = base_identity(run.experiment.base).image_size
         return plan(run, image_size=image_size, force=force)
     if stage == "train":
         from lorastyle.distributed.fleet import train

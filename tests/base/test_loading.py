@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from lorastyle.base.loading import MINIATURE, load_base
+from lorastyle.base.identity import MINIATURE
+from lorastyle.base.loading import load_base
 from lorastyle.errors import BaseModelError
 
 

@@ -1,6 +1,7 @@
 """The verbs: which run, which stages, what they answer."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(lorastyle, tmp_path, monke
     path.write_text(yaml.safe_dump(values))
     monkeypatch.setattr("lorastyle.cli.dry_run.adapter_size", lambda experiment: 1000)
     monkeypatch.setattr(
-        "lorastyle.distributed.base_identity.base_identity", lambda name: {"image_size": 32}
+        "lorastyle.base.identity.base_identity", lambda name: SimpleNamespace(image_size=32)
     )
     result = lorastyle(verb, path, "--dry-run", "--json", "--samples-per-s", "10", "rank=2")
     assert result.exit_code == 0, result.stderr

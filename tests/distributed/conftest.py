@@ -118,8 +118,8 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_experiment: Callable[..., Experiment]
 ) -> Path:
     """A planned and trained run, made in this process; tests take copies."""
+    from lorastyle.base.identity import base_identity
     from lorastyle.corpus.stage import corpus_root, plan, read_catalogue, read_plan
-    from lorastyle.distributed.base_identity import base_identity
     from lorastyle.distributed.dispatch import balanced_batches
     from lorastyle.distributed.fleet import train
     from lorastyle.distributed.materials import index_catalogue
@@ -129,7 +129,7 @@ def trained(
     plan(run, image_size=32)
     root, specs, settings = corpus_root(run), read_plan(run), run.experiment.training
     images = index_catalogue(read_catalogue(run), root)
-    tasks = make_tasks(specs, images, settings, base_identity(run.experiment.base))
+    tasks = make_tasks(specs, images, settings, base_identity(run.experiment.base).to_dict())
     bench = open_workbench(run.directory, root, len(specs))
     for stack in balanced_batches(tasks, settings.stack, 2):
         train_batch(bench, stack)

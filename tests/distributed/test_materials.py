@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
-from lorastyle.distributed.base_identity import base_identity
 from lorastyle.distributed.materials import (
     CataloguedImage,
     LatentCache,
@@ -16,7 +15,7 @@ from lorastyle.distributed.materials import (
     index_catalogue,
     texts_of,
 )
-from lorastyle.errors import BaseModelError, CorpusError
+from lorastyle.errors import CorpusError
 from lorastyle.runs import Run
 
 
@@ -31,21 +30,6 @@ def base(tiny_base: Path) -> Any:
 def images(planned_run: Callable[..., Run]) -> list[CataloguedImage]:
     run = planned_run()
     return list(index_catalogue(read_catalogue(run), corpus_root(run)).values())[:6]
-
-
-def test_identity_read_from_files_is_the_loaded_ones(tiny_base: Path, base: Any) -> None:
-    assert base_identity(str(tiny_base)) == base.identity.to_dict()
-
-
-def test_identity_of_the_shipped_miniature_is_the_loaded_one() -> None:
-    from lorastyle.base.loading import load_base
-
-    assert base_identity("miniature") == load_base("miniature").identity.to_dict()
-
-
-def test_identity_of_no_model_says_so(tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError):
-        base_identity(str(tmp_path))
 
 
 def test_cached_latents_are_what_the_encoder_says(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lorastyle.base.identity import base_identity
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
-from lorastyle.distributed.base_identity import base_identity
 from lorastyle.distributed.materials import index_catalogue
 from lorastyle.distributed.work import (
     Task,
@@ -26,7 +26,9 @@ from lorastyle.store.adapter_store import AdapterStore
 def tasks_of(run: Run, **changes: Any) -> list[Task]:
     images = index_catalogue(read_catalogue(run), corpus_root(run))
     settings = run.experiment.training.model_copy(update=changes)
-    return make_tasks(read_plan(run), images, settings, base_identity(run.experiment.base))
+    return make_tasks(
+        read_plan(run), images, settings, base_identity(run.experiment.base).to_dict()
+    )
 
 
 def bench_of(run: Run) -> Workbench:
@@ -133,7 +135,7 @@ def test_images_and_captions_change_an_adapters_identity(
     run = planned_run()
     images = index_catalogue(read_catalogue(run), corpus_root(run))
     spec = read_plan(run)[0]
-    base = base_identity(run.experiment.base)
+    base = base_identity(run.experiment.base).to_dict()
     before = make_tasks([spec], images, run.experiment.training, base)
     images[spec.image_ids[0]] = replace(images[spec.image_ids[0]], **change)
     assert make_tasks([spec], images, run.experiment.training, base) != before

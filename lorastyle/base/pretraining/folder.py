@@ -10,7 +10,8 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
-from lorastyle.base.loading import BaseIdentity, BaseModel
+from lorastyle.base.identity import BaseIdentity
+from lorastyle.base.loading import BaseModel
 from lorastyle.base.pretraining.parts import (
     Architecture,
     build_scheduler,
