@@ -41,21 +41,6 @@ def folder_of(name: str | Path) -> Path:
     return MINIATURE if str(name) == "miniature" else Path(name)
 
 
-def base_identity(name: str) -> BaseIdentity:
-    """Equal to `load_base(name).identity`, at the price of hashing the weights.
-
-    A hub id that is not a folder here is loaded, and so downloaded where needed.
-    Raises BaseModelError for a model that cannot be loaded.
-    """
-    try:
-        return read_identity(name, folder_of(name))
-    except (OSError, ValueError, KeyError, TypeError):
-        # Not a complete folder: loading says what is wrong with it, or fetches it.
-        from lorastyle.base.loading import load_base
-
-        return load_base(name).identity
-
-
 def read_identity(name: str | Path, folder: Path) -> BaseIdentity:
     """The identity of a complete diffusers folder, under a name."""
     unet, vae = _read_json(folder / "unet/config.json"), _read_json(folder / "vae/config.json")

@@ -98,7 +98,7 @@ def adapter_size(experiment: Experiment) -> int:
 
 def _plan(experiment: Experiment, place: Path) -> tuple[pd.DataFrame, list[AdapterSpec]]:
     """Catalogue and specs: the run's own where they are these, or made aside."""
-    from lorastyle.base.identity import base_identity
+    from lorastyle.base.lookup import base_identity
     from lorastyle.corpus.stage import plan, read_catalogue, read_plan
     from lorastyle.runs import Run
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorastyle.base.identity import base_identity
+from lorastyle.base.lookup import base_identity
 from lorastyle.config import ComputeConfig
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
 from lorastyle.distributed.dispatch import Crew, balanced_batches, dispatch

@@ -40,7 +40,7 @@ def run_stages(
 def run_stage(run: Run, stage: str, session: Session, *, force: bool = False) -> StageOutcome:
     """One stage. Imports are late: each stage loads what it needs and no more."""
     if stage == "plan":
-        from lorastyle.base.identity import base_identity
+        from lorastyle.base.lookup import base_identity
         from lorastyle.corpus.stage import plan
 
         image_size = base_identity(run.experiment.base).image_size

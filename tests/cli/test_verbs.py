@@ -158,7 +158,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(lorastyle, tmp_path, monke
     path.write_text(yaml.safe_dump(values))
     monkeypatch.setattr("lorastyle.cli.dry_run.adapter_size", lambda experiment: 1000)
     monkeypatch.setattr(
-        "lorastyle.base.identity.base_identity", lambda name: SimpleNamespace(image_size=32)
+        "lorastyle.base.lookup.base_identity", lambda name: SimpleNamespace(image_size=32)
     )
     result = lorastyle(verb, path, "--dry-run", "--json", "--samples-per-s", "10", "rank=2")
     assert result.exit_code == 0, result.stderr

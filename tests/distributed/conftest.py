@@ -118,7 +118,7 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_experiment: Callable[..., Experiment]
 ) -> Path:
     """A planned and trained run, made in this process; tests take copies."""
-    from lorastyle.base.identity import base_identity
+    from lorastyle.base.lookup import base_identity
     from lorastyle.corpus.stage import corpus_root, plan, read_catalogue, read_plan
     from lorastyle.distributed.dispatch import balanced_batches
     from lorastyle.distributed.fleet import train

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lorastyle.base.identity import base_identity
+from lorastyle.base.lookup import base_identity
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
 from lorastyle.distributed.materials import index_catalogue
 from lorastyle.distributed.work import (
