@@ -1,6 +1,6 @@
 """Train the miniature base model that ships with the package, from nothing but this repository.
 
-    python examples/train_miniature.py --out /tmp/miniature --work /tmp/miniature-work
+    python examples/train_miniature.py --out runs/miniature --work runs/miniature-work
 
 Paints the base artists' corpus, trains the autoencoder and then the U-Net with its text encoder,
 and writes a Stable Diffusion folder. One core, about an hour; stop it and run it again, and it

@@ -2,7 +2,7 @@
 
 Writes, in `run.evaluation_path`:
 
-- `metrics.json`: clustering, retrieval, features, protocol; see DESIGN in the documentation.
+- `metrics.json`: clustering, retrieval, features, protocol; see docs/formats.md.
   Fractions of one, never NaN; what could not be computed is absent and `NAME_reason` stands beside
   it, or in `reasons` for a whole entry.
 - `curves.parquet`: representation, sub_network, n_components, ari_mean, ari_std, nmi_mean, nmi_std,
