@@ -198,13 +198,14 @@ def _batches(modules: Sequence[Module], max_width: int) -> list[list[Module]]:
 
 def _compute(parts: list[Any], scheduler: Scheduler | None) -> Gram:
     total = tree_sum(parts)
-    if scheduler is not None:
-        (result,) = dask.compute(total, scheduler=scheduler)
-        return np.asarray(result)
-    # One BLAS thread a task: threads under threads were 2 to 10 times slower.
-    n_workers = min(SHARES, os.cpu_count() or 1)
+    options: dict[str, Any] = {"scheduler": scheduler}
+    if scheduler is None:
+        n_workers = min(SHARES, os.cpu_count() or 1)
+        options = {"scheduler": dask.threaded.get, "num_workers": n_workers}
+    # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
+    # of threads shows in the last bits. (Ray gives its workers one by itself.)
     with threadpool_limits(1):
-        (result,) = dask.compute(total, scheduler=dask.threaded.get, num_workers=n_workers)
+        (result,) = dask.compute(total, **options)
     return np.asarray(result)
 
 

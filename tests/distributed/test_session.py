@@ -35,7 +35,7 @@ def test_a_session_uses_the_ray_that_is_there_and_leaves_it_running(local_ray: S
 
 @pytest.mark.ray
 def test_a_local_ray_and_its_directory_are_gone_after_the_block(
-    own_environment: dict[str, str],
+    own_environment: dict[str, str], tmp_path: Path
 ) -> None:
     code = """
 import os, tempfile
@@ -59,6 +59,7 @@ assert not directory.exists()
 assert not list(Path.home().iterdir()), "a token was written into the home directory"
 """
     own_environment.pop("OMP_NUM_THREADS")
+    own_environment["HOME"] = str(tmp_path)
     done = python(code, own_environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
