@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ MANIFEST_KEYS = frozenset(
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a small file so that a reader sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Unique among threads, processes and hosts that share the directory.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     data = content.encode() if isinstance(content, str) else content
     with temporary.open("wb") as file:
         file.write(data)
@@ -78,7 +80,9 @@ class Run:
                     f"{directory} was made with other settings ({changes}); "
                     "choose another --run, or --force to replace what depends on them"
                 )
-        write_atomically(run.config_path, experiment.to_yaml())
+        text = experiment.to_yaml()
+        if not run.config_path.exists() or run.config_path.read_text(encoding="utf-8") != text:
+            write_atomically(run.config_path, text)
         return run
 
     @classmethod
