@@ -7,6 +7,7 @@ means there is nothing to do.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -14,11 +15,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorastyle.config import Experiment, load_experiment
 from lorastyle.errors import StageError
 from lorastyle.records import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STAGES: tuple[str, ...] = ("plan", "train", "embed", "sweep", "evaluate", "report")
 """In the order in which a whole run carries them out."""
@@ -40,6 +44,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table atomically, without its index."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomically(path, buffer.getvalue())
 
 
 def write_json(path: Path, value: object) -> None:

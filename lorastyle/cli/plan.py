@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from lorastyle.cli.answer import Answer, respond
-from lorastyle.cli.opening import read_target
-from lorastyle.cli.stages import dry_run_options, experiment_options, stage_answer
+from lorastyle.cli.stages import dry_run_answer, dry_run_options, experiment_options, stage_answer
 
 
 @click.command(name="plan")
@@ -31,10 +30,7 @@ def command(
 
     def body() -> Answer:
         if dry_run:
-            from lorastyle.cli.dry_run import preview
-
-            experiment, place = read_target(target, directory, overrides)
-            return preview(experiment, place, samples_per_s)
+            return dry_run_answer(target, directory, overrides, samples_per_s)
         return stage_answer("plan", target, directory, overrides, force=force)
 
     respond(body, as_json=as_json, debug=debug)

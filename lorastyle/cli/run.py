@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from lorastyle.cli.answer import Answer, respond
-from lorastyle.cli.opening import open_run, read_target
+from lorastyle.cli.opening import open_run
 from lorastyle.cli.stages import (
     carry_out_stages,
+    dry_run_answer,
     dry_run_options,
     experiment_options,
     say_outcome,
@@ -37,10 +38,7 @@ def command(
 
     def body() -> Answer:
         if dry_run:
-            from lorastyle.cli.dry_run import preview
-
-            experiment, place = read_target(target, directory, overrides)
-            return preview(experiment, place, samples_per_s)
+            return dry_run_answer(target, directory, overrides, samples_per_s)
         from lorastyle.cli.results import whole_run_answer
         from lorastyle.runs import STAGES
 

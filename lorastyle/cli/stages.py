@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lorastyle.cli.answer import Answer, Command, answer_options, respond, say
-from lorastyle.cli.opening import open_run
+from lorastyle.cli.opening import open_run, read_target
 from lorastyle.report.words import duration
 
 if TYPE_CHECKING:
@@ -55,6 +55,16 @@ def dry_run_options(command: Command) -> Command:
     ):
         command = decorate(command)
     return command
+
+
+def dry_run_answer(
+    target: Path, directory: Path | None, overrides: Sequence[str], samples_per_s: float | None
+) -> Answer:
+    """What the run that is meant would train and take; nothing is done."""
+    from lorastyle.cli.dry_run import preview
+
+    experiment, place = read_target(target, directory, overrides)
+    return preview(experiment, place, samples_per_s)
 
 
 def stage_verb(stage: str, explanation: str) -> click.Command:

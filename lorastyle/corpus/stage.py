@@ -19,7 +19,7 @@ from lorastyle.corpus.procedural import write_corpus
 from lorastyle.errors import StageError
 from lorastyle.progress import progress
 from lorastyle.records import AdapterSpec, Role, digest
-from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically
+from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically, write_parquet
 
 DEFAULT_ARTISTS = 12
 """Procedural artists painted where the experiment does not say how many."""
@@ -91,8 +91,8 @@ def _plan(run: Run, image_size: int) -> dict[str, Any]:
     rows = [{**spec.to_dict(), "split": spec.role.image_split.value} for spec in specs]
     _write_table(run.directory / "left_out.csv", left_out, ("file", "reason"))
     _write_table(run.directory / "scrubbed.csv", scrubbed, ("image_id", "before", "after"))
-    _write_parquet(run.catalogue_path, catalogue)
-    _write_parquet(run.plan_path, pd.DataFrame(rows))
+    write_parquet(run.catalogue_path, catalogue)
+    write_parquet(run.plan_path, pd.DataFrame(rows))
     return {
         "n_images": len(catalogue),
         "n_artists": int(catalogue["artist"].nunique()),
@@ -133,12 +133,6 @@ def _read_table(run: Run, path: Path) -> pd.DataFrame:
         raise StageError(
             f"{path} does not exist; run `lorastyle plan {run.directory}` first"
         ) from error
-
-
-def _write_parquet(path: Path, table: pd.DataFrame) -> None:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_atomically(path, buffer.getvalue())
 
 
 def _write_table(

@@ -7,7 +7,7 @@ them. Texts carry each adapter's own identifier and are embedded as needed.
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import pandas as pd
 from lorastyle.corpus.captions import with_identifier
 from lorastyle.errors import CorpusError
 from lorastyle.records import AdapterSpec
+from lorastyle.runs import write_atomically
 
 Array = npt.NDArray[np.float32]
 
@@ -96,11 +97,9 @@ class LatentCache:
         return latent
 
     def _write(self, image: CataloguedImage, latent: Array) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        temporary = self.directory / f".{image.content_hash}.{os.getpid()}.tmp"
-        with temporary.open("wb") as file:
-            np.save(file, latent)
-        temporary.replace(self._path(image))
+        buffer = io.BytesIO()
+        np.save(buffer, latent)
+        write_atomically(self._path(image), buffer.getvalue())
 
 
 def texts_of(

@@ -8,7 +8,6 @@ test adapters are not looked at.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from lorastyle.distributed.session import Session, opened
 from lorastyle.errors import StageError
 from lorastyle.progress import Progress, progress
 from lorastyle.records import digest
-from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically, write_json
+from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically, write_json, write_parquet
 
 Setting = tuple[str, str]
 """Representation and sub-network."""
@@ -236,6 +235,4 @@ def _write_results(directory: Path, results: Sequence[Mapping[str, Any]]) -> Non
         for point in result["curve"]
     ]
     table = pd.DataFrame(rows, columns=[*names, *CURVE_COLUMNS])
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_atomically(directory / RESULTS_FILE, buffer.getvalue())
+    write_parquet(directory / RESULTS_FILE, table)

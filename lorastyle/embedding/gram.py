@@ -23,7 +23,7 @@ from lorastyle.adapters.kernel import cosine_of
 from lorastyle.embedding.products import Gram, sum_of
 from lorastyle.errors import StageError
 from lorastyle.records import SUB_NETWORKS
-from lorastyle.runs import write_atomically
+from lorastyle.runs import write_atomically, write_parquet
 
 GRAMS_FILE = "grams.npz"
 ROWS_FILE = "rows.parquet"
@@ -104,11 +104,10 @@ class GramSet:
             for representation, parts in self.sums.items()
             for sub_network, gram in parts.items()
         }
-        grams, rows = io.BytesIO(), io.BytesIO()
+        grams = io.BytesIO()
         np.savez(grams, allow_pickle=False, **arrays)
-        self.table.to_parquet(rows, index=False)
         write_atomically(directory / GRAMS_FILE, grams.getvalue())
-        write_atomically(directory / ROWS_FILE, rows.getvalue())
+        write_parquet(directory / ROWS_FILE, self.table)
 
     @classmethod
     def load(cls, directory: Path) -> Self:

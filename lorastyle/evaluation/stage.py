@@ -16,7 +16,6 @@ Writes, in `run.evaluation_path`:
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +39,7 @@ from lorastyle.evaluation.weights import label_queries, query_table, score_table
 from lorastyle.features.contract import image_feature
 from lorastyle.progress import Progress, progress
 from lorastyle.records import Role, digest
-from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically, write_json
+from lorastyle.runs import Run, StageOutcome, carry_out, write_json, write_parquet
 
 SWEEP_RESULTS = "results.parquet"
 
@@ -216,6 +215,4 @@ def _write_tables(directory: Path, findings: Findings) -> None:
     for name in ("curves", "scores", "queries"):
         parts = [part for part in getattr(findings, name) if len(part)]
         table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-        buffer = io.BytesIO()
-        table.to_parquet(buffer, index=False)
-        write_atomically(directory / f"{name}.parquet", buffer.getvalue())
+        write_parquet(directory / f"{name}.parquet", table)

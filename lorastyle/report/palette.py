@@ -104,17 +104,6 @@ def oklch_to_hex(lightness: float, chroma: float, hue: float) -> str:
     return "#" + "".join(f"{value:02x}" for value in encoded)
 
 
-def contrast_ink(colour: str) -> str:
-    """Black or white, whichever reads better on a colour (WCAG relative luminance).
-
-    >>> contrast_ink("#ffe08a"), contrast_ink("#20356b")
-    ('#1d1b18', '#ffffff')
-    """
-    channels = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)]) / 255
-    luminance = float(_decode(channels) @ np.array([0.2126, 0.7152, 0.0722]))
-    return "#1d1b18" if luminance > 0.18 else "#ffffff"
-
-
 def _shade(place: int, number: int, n: int) -> tuple[float, float]:
     """Hue and lightness of the artist `number` of `n` in the genre at `place`."""
     hue, lightness = GENRE_HUES[place % len(GENRE_HUES)]
@@ -170,7 +159,3 @@ def _encode(linear: NDArray[np.float64]) -> NDArray[np.float64]:
     low = linear <= 0.0031308
     curved = 1.055 * np.clip(linear, 0.0031308, None) ** (1 / 2.4) - 0.055
     return np.where(low, 12.92 * linear, curved)
-
-
-def _decode(encoded: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)

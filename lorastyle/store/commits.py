@@ -20,9 +20,6 @@ import numpy.typing as npt
 from lorastyle.errors import StoreError
 from lorastyle.runs import write_json
 
-STATUSES: tuple[str, ...] = ("ok", "zero", "non_finite", "failed")
-"""Only `ok` rows enter a fit. `zero`: the update is exactly zero. `failed`: no weights."""
-
 RECORD_VERSION = 1
 
 
@@ -32,6 +29,8 @@ class CommitRecord:
 
     row: int
     status: str
+    """`ok`, `zero` (the update is exactly zero), `non_finite` or `failed` (no weights). Only `ok`
+    rows enter a fit."""
     spec_digest: str
     """Identity of all that determined the weights: same digest, nothing to do."""
     checksum: str | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from lorastyle.corpus.procedural.artists import make_schools
 from lorastyle.corpus.procedural.handling import paint
 from lorastyle.corpus.procedural.scenes import sample_scene
 from lorastyle.errors import CorpusError
+from lorastyle.runs import write_atomically
 
 INDEX_COLUMNS = ("file", "artist", "genre", "caption")
 
@@ -50,9 +50,7 @@ def write_corpus(
         rng = np.random.default_rng([seed, a, w, 3])
         image = paint(artist, sample_scene(rng), rng, size)
         Image.fromarray(image).save(directory / row[0])
-    partial = directory / f"index.csv.{os.getpid()}.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(index)
+    write_atomically(index, text)
     return index
 
 
