@@ -271,16 +271,23 @@ class AdapterStore:
         return self.read_columns(rows, slice(0, self.size))
 
     def read_columns(
-        self, rows: Sequence[int] | npt.NDArray[np.integer[Any]], columns: slice
+        self,
+        rows: Sequence[int] | npt.NDArray[np.integer[Any]],
+        columns: slice,
+        *,
+        out: Vector | None = None,
+        origin: Vector | None = None,
     ) -> Vector:
         """A contiguous column range of these rows: (m, width) float32.
 
-        Raises StoreError naming a row that is missing or damaged.
+        Read into `out` (m, width) where given, less `origin` (width,) where
+        given. Raises StoreError naming a row that is missing or damaged.
         """
         start, stop, step = columns.indices(self.size)
         if step != 1:
             raise StoreError(f"columns {columns} are not contiguous; read them with step 1")
-        return self._shards.read([int(row) for row in rows], slice(start, max(start, stop)))
+        columns = slice(start, max(start, stop))
+        return self._shards.read([int(row) for row in rows], columns, out=out, origin=origin)
 
     def verify(self, row: int) -> bool:
         """True if the row's weights are those its record was written for."""

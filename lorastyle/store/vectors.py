@@ -55,12 +55,21 @@ class AdapterVectors:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def read(self, columns: slice, rows: slice = slice(None)) -> Matrix:
-        """Columns `start:stop` of this matrix, of all or a range of its rows: (m, width)."""
+    def read(
+        self,
+        columns: slice,
+        rows: slice = slice(None),
+        *,
+        out: Matrix | None = None,
+        origin: Matrix | None = None,
+    ) -> Matrix:
+        """Columns `start:stop` of this matrix, of all or a range of its rows: (m, width).
+
+        Into `out` (m, width) where given, less `origin` (width,) where given.
+        """
         first = self.columns.start
-        return self.store.read_columns(
-            self.rows[rows], slice(first + columns.start, first + columns.stop)
-        )
+        wanted = slice(first + columns.start, first + columns.stop)
+        return self.store.read_columns(self.rows[rows], wanted, out=out, origin=origin)
 
     def take(self, positions: npt.ArrayLike) -> AdapterVectors:
         """The same columns of some of the rows, by position."""

@@ -49,6 +49,24 @@ def test_every_column_range_of_what_zarr_wrote_is_read(written, start, width):
     np.testing.assert_array_equal(shards.read([2, 0], columns), rows[[2, 0], columns])
 
 
+def test_rows_are_read_into_a_given_place_less_an_origin(written):
+    shards, rows = written
+    columns, origin = slice(5, 617), np.linspace(-1, 1, 612, dtype=np.float32)
+    room = np.full((2, 800), 9, np.float32)
+    assert shards.read([2, 0], columns, out=room[:, 10:622], origin=origin).base is room
+    np.testing.assert_array_equal(room[:, 10:622], rows[[2, 0], columns] - origin)
+    assert (room[:, :10] == 9).all() and (room[:, 622:] == 9).all()
+
+
+@pytest.mark.parametrize(
+    "out",
+    [np.empty((2, 9), np.float32), np.empty((2, 10)), np.empty((10, 2), np.float32).T],
+)
+def test_a_place_of_another_shape_is_refused(written, out):
+    with pytest.raises(ValueError, match=r"not float32 \(2, 10\) with contiguous rows"):
+        written[0].read([0, 1], slice(0, 10), out=out)
+
+
 def test_chunks_that_zarr_left_out_read_as_zeros(tmp_path, vector):
     array = make_array(tmp_path / "a")
     array[1] = vector
