@@ -165,8 +165,6 @@ class EmbeddingConfig(Section):
     """Largest PC count that is tried."""
     calibration_form: Literal["full", "simple"] = "full"
     """`full`: scale and shift per component; `simple`: scale only."""
-    memory_gib: Annotated[float, Field(gt=0)] = 1.0
-    """Working memory of the Gram pass."""
 
 
 class EvaluationConfig(Section):
@@ -197,6 +195,8 @@ class ComputeConfig(Section):
     """Training actors. Default: one a GPU, or one a core where there is none."""
     gpus_per_actor: Annotated[float, Field(ge=0)] | None = None
     """Default: 1 where the cluster has GPUs, else 0."""
+    memory_gib: Annotated[float, Field(gt=0)] = 2.0
+    """Working memory of the pass over the store; on a cluster, of four tasks."""
 
 
 class Experiment(Section):

@@ -12,10 +12,14 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from lorastyle.config import Experiment, load_experiment
 from lorastyle.errors import StageError
@@ -33,17 +37,37 @@ MANIFEST_KEYS = frozenset(
 )
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a small file so that a reader sees all of it or nothing."""
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Write a small file so that a reader sees all of it or nothing.
+
+    `durable` waits for the disk; without it a power cut may lose the file, not tear it.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with _replacing(path, durable=durable) as file:
+        file.write(data)
+
+
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a `.npy` file atomically, without a copy of the array in memory."""
+    with _replacing(path) as file:
+        np.save(file, array, allow_pickle=False)
+
+
+@contextmanager
+def _replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Unique among threads, processes and hosts that share the directory.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    data = content.encode() if isinstance(content, str) else content
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
@@ -53,9 +77,9 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     """Write JSON atomically; NaN is an error, never a token in the file."""
-    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n", durable=durable)
 
 
 @dataclass(frozen=True)

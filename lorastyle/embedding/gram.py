@@ -3,30 +3,51 @@
 All that PCA, calibration and every PC count need. Roles are not told apart here:
 any split is a slice of the same matrices, and since PCA centres its slice, no
 held-out adapter influences it.
+
+    grams/index.json                      which matrices, of which weights
+    grams/rows.parquet                    who the adapters are, in the matrices' order
+    grams/REPRESENTATION.GROUP.npy        (n, n) float64
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from lorastyle.adapters.kernel import cosine_of
+from lorastyle.embedding.groups import sub_network_of
 from lorastyle.embedding.products import Gram, sum_of
 from lorastyle.errors import StageError
 from lorastyle.records import SUB_NETWORKS
-from lorastyle.runs import write_atomically, write_parquet
+from lorastyle.runs import write_array, write_json, write_parquet
 
-GRAMS_FILE = "grams.npz"
+DIRECTORY = "grams"
+INDEX_FILE = "index.json"
 ROWS_FILE = "rows.parquet"
+GRAMS_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Of which weights the products are: where all of it agrees they need not be made again."""
+
+    store: str
+    """Digest of what the store's vectors mean: layout and alpha."""
+    checksums: tuple[str, ...]
+    """Of each adapter's weights, in the order of the matrices."""
+    origin: tuple[int, ...]
+    """Store rows about whose median the factors' products were taken."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +56,13 @@ class GramSet:
 
     `table` says who they are, in the order of the matrices: columns row (in the
     store), adapter_id, artist, genre, role, index. `sums` holds, for each
-    representation, an (n, n) float64 matrix for each of the three sub-networks
-    that the layout has.
+    representation, an (n, n) float64 matrix for each group of modules: a sub-network,
+    or `SUBNETWORK/MODULE`.
     """
 
     table: pd.DataFrame
     sums: Mapping[str, Mapping[str, Gram]]
+    provenance: Provenance | None = None
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -52,10 +74,16 @@ class GramSet:
         return tuple(self.sums)
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups of modules that have a matrix of their own."""
+        first: Mapping[str, Gram] = next(iter(self.sums.values()))
+        return tuple(first)
+
+    @property
     def sub_networks(self) -> tuple[str, ...]:
         """`full` and the sub-networks that the adapters have."""
-        first: Mapping[str, Gram] = next(iter(self.sums.values()))
-        return ("full", *(name for name in SUB_NETWORKS if name in first))
+        there = {sub_network_of(group) for group in self.groups}
+        return ("full", *(name for name in SUB_NETWORKS if name in there))
 
     def matrix(self, representation: str, sub_network: str) -> Gram:
         """The Gram matrix (n, n) of a representation and sub-network.
@@ -69,8 +97,15 @@ class GramSet:
                 f"{', '.join(self.representations)} of {', '.join(self.sub_networks)}; "
                 "add it to the embedding settings and embed again"
             )
+        return self.union(
+            representation,
+            [name for name in self.groups if sub_network in ("full", sub_network_of(name))],
+        )
+
+    def union(self, representation: str, groups: Iterable[str]) -> Gram:
+        """The Gram matrix (n, n) of any groups of modules together: inner products add up."""
         parts = self.sums[representation]
-        gram = sum_of(list(parts.values())) if sub_network == "full" else parts[sub_network]
+        gram = sum_of([parts[name] for name in groups])
         return cosine_of(gram) if representation == "delta" else gram
 
     def positions(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -92,36 +127,79 @@ class GramSet:
         """SHA-256 of the rows and of every matrix."""
         total = hashlib.sha256(self.rows.astype("<i8").tobytes())
         for representation, parts in self.sums.items():
-            for sub_network, gram in parts.items():
-                total.update(f"{representation}/{sub_network}".encode())
-                total.update(np.ascontiguousarray(gram, "<f8").tobytes())
+            for group, gram in parts.items():
+                total.update(f"{representation}/{group}".encode())
+                total.update(np.ascontiguousarray(gram, "<f8").data)
         return total.hexdigest()
 
     def save(self, directory: Path) -> None:
-        """Write `grams.npz` and `rows.parquet`."""
-        arrays = {
-            f"{representation}/{sub_network}": gram
-            for representation, parts in self.sums.items()
-            for sub_network, gram in parts.items()
-        }
-        grams = io.BytesIO()
-        np.savez(grams, allow_pickle=False, **arrays)
-        write_atomically(directory / GRAMS_FILE, grams.getvalue())
+        """Write the folder `grams`; an earlier one is replaced when all is written."""
+        place = directory / DIRECTORY
+        aside = directory / f".{DIRECTORY}.{uuid.uuid4().hex}.tmp"
+        try:
+            self._write(aside)
+            replaced = aside.with_suffix(".old")
+            if place.exists():
+                place.rename(replaced)
+            aside.rename(place)
+            shutil.rmtree(replaced, ignore_errors=True)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _write(self, directory: Path) -> None:
+        for representation, parts in self.sums.items():
+            for group, gram in parts.items():
+                write_array(directory / _file_name(representation, group), gram)
         write_parquet(directory / ROWS_FILE, self.table)
+        index = {
+            "version": GRAMS_VERSION,
+            "sums": {name: list(parts) for name, parts in self.sums.items()},
+            "provenance": None if self.provenance is None else asdict(self.provenance),
+        }
+        write_json(directory / INDEX_FILE, index)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what `save` wrote. Raises StageError where there is nothing."""
+        """Read what `save` wrote; matrices stay on disk until they are used.
+
+        Raises StageError where there is nothing, or nothing that can be read.
+        """
+        place = directory / DIRECTORY
         try:
-            with np.load(directory / GRAMS_FILE) as arrays:
-                flat = {name: arrays[name] for name in arrays.files}
-            table = pd.read_parquet(directory / ROWS_FILE)
+            index = json.loads((place / INDEX_FILE).read_text(encoding="utf-8"))
+            if index["version"] != GRAMS_VERSION:
+                raise ValueError(f"version {index['version']}")
+            table = pd.read_parquet(place / ROWS_FILE)
+            sums = {
+                representation: {
+                    group: _read_gram(place / _file_name(representation, group), len(table))
+                    for group in groups
+                }
+                for representation, groups in index["sums"].items()
+            }
+            provenance = index["provenance"] and _provenance(index["provenance"])
         except OSError as error:
             raise StageError(
                 f"{directory} has no Gram matrices; run `lorastyle embed RUN` first"
             ) from error
-        sums: dict[str, dict[str, Gram]] = {}
-        for name, gram in flat.items():
-            representation, _, sub_network = name.partition("/")
-            sums.setdefault(representation, {})[sub_network] = gram
-        return cls(table, sums)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StageError(
+                f"the Gram matrices in {place} cannot be read ({error}); "
+                "delete the folder and run `lorastyle embed RUN --force`"
+            ) from error
+        return cls(table, sums, provenance)
+
+
+def _read_gram(path: Path, n: int) -> Gram:
+    gram = np.load(path, mmap_mode="r", allow_pickle=False)
+    if gram.shape != (n, n) or gram.dtype != np.float64:
+        raise ValueError(f"{path.name} is {gram.dtype} {gram.shape}, not float64 ({n}, {n})")
+    return np.asarray(gram)
+
+
+def _provenance(values: Mapping[str, Any]) -> Provenance:
+    return Provenance(values["store"], tuple(values["checksums"]), tuple(values["origin"]))
+
+
+def _file_name(representation: str, group: str) -> str:
+    return f"{representation}.{group.replace('/', '+')}.npy"

@@ -1,18 +1,17 @@
 """The pass over the store that yields every Gram matrix, as Dask tasks.
 
-A task opens the store itself, reads its columns of every row and returns one
-(n, n) sum, so that a scheduler moves no weights: it may be Dask's threads, or Ray.
-Columns of different sub-networks are never in one task; the three sums give the
-whole network's for nothing.
+A task opens the store itself, reads a segment of columns of every row and returns
+one (n, n) sum, so that a scheduler moves no weights: it may be Dask's threads, or Ray.
+The sums of a matrix are added in the order of its segments and saved now and then,
+so a pass that was killed continues, and ends in the same bits.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import dask
@@ -21,230 +20,288 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from lorastyle.adapters.kernel import delta_gram
-from lorastyle.adapters.layout import LayoutEntry
-from lorastyle.embedding.products import Gram, block_products, tree_sum
+from lorastyle.embedding.blocks import (
+    PANEL,
+    chunks_per_segment,
+    cut_segments,
+    origin_rows,
+)
+from lorastyle.embedding.delta_products import DeltaTask, Module
+from lorastyle.embedding.factor_products import FactorTask
+from lorastyle.embedding.groups import Groups, columns_of, sub_network_groups
+from lorastyle.embedding.ledger import Ledger
+from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError
 from lorastyle.progress import Progress, Silent
 from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.vectors import AdapterVectors
 
 Rows = npt.NDArray[np.int64]
+Gram = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 Scheduler = Callable[..., Any]
+Task = Callable[[Spent], Gram]
 
-TASKS_PER_SUM = 16
-"""Tasks a sub-network's sum is cut into, at most: each carries an (n, n) float64."""
-SHARES = 4
-"""The part of the working memory that one task may take is a quarter.
-
-Fixed, so that blocks, hence the order of sums, do not depend on the machine."""
+REPRESENTATIONS = ("factors", "delta")
+TASKS_ELSEWHERE = 4
+"""Tasks among which memory is shared where another scheduler decides how many run at once."""
 
 
 @dataclass(frozen=True)
-class Module:
-    """A target module's two factors in the layout."""
+class Share:
+    """How many tasks run at once, and the working memory each may take."""
 
-    entry_a: LayoutEntry
-    entry_b: LayoutEntry
+    n_workers: int
+    memory_bytes: int
+
+    @classmethod
+    def of(cls, n_left: int, n_right: int, memory_gib: float, *, threads: bool) -> Share:
+        """Divide the memory. Raises StageError where it does not hold the matrices alone."""
+        total = int(memory_gib * 2**30)
+        # The running sum, its successor and a result that waits; each task a sum and a product.
+        gram = 8 * n_left * n_right
+        fixed, own = 3 * gram, gram + gram // 2
+        least, chunk = 4 * n_right * PANEL // 16, 4 * n_right * 8 * PANEL
+        if total < fixed + own + least:
+            raise StageError(
+                f"{memory_gib:g} GiB are too little for the products of {n_right} adapters; "
+                f"give at least --memory {(fixed + own + least) / 2**30:.2g}GiB"
+            )
+        # Twice as many tasks as cores: some read while others compute.
+        wanted = 2 * (os.cpu_count() or 1) if threads else TASKS_ELSEWHERE
+        room = total - fixed
+        n_workers = max(1, min(wanted, room // (own + chunk)))
+        return cls(n_workers if threads else TASKS_ELSEWHERE, room // n_workers - own)
+
+    def width(self, n_rows: int, chunk: int) -> int:
+        """Columns of these rows to hold at once: an inner chunk, or whole panels, or less."""
+        width = max(1, self.memory_bytes // (4 * n_rows))
+        if width >= chunk:
+            return chunk
+        return width // PANEL * PANEL if width >= PANEL else width
+
+
+@dataclass(frozen=True)
+class GramPass:
+    """One pass over the store, cut into tasks: make it with `of`, carry it out with `run`."""
+
+    representations: tuple[str, ...]
+    groups: tuple[str, ...]
+    tasks: Mapping[str, Sequence[Task]]
+    """A matrix's tasks, in the order of its sum, by `REPRESENTATION.GROUP`."""
+    share: Share
+
+    @classmethod
+    def of(
+        cls,
+        store: AdapterStore,
+        rows: npt.ArrayLike,
+        representations: Sequence[str] = REPRESENTATIONS,
+        *,
+        groups: Groups | None = None,
+        n_kept: int = 0,
+        origin: Rows | None = None,
+        memory_gib: float = 1.0,
+        threads: bool = True,
+    ) -> GramPass:
+        """Plan the pass over these rows; arguments as in `compute_sums`."""
+        unknown = [name for name in representations if name not in REPRESENTATIONS]
+        if unknown:
+            raise StageError(
+                f"there is no representation {unknown[0]!r}; "
+                f"choose from {', '.join(REPRESENTATIONS)}"
+            )
+        rows = np.asarray(rows, np.int64)
+        share = Share.of(len(rows) - n_kept, len(rows), memory_gib, threads=threads)
+        others = rows[n_kept:] if n_kept else None
+        about = origin_rows(rows) if origin is None else origin
+        groups = sub_network_groups(store.layout) if groups is None else groups
+        tasks: dict[str, Sequence[Task]] = {}
+        for name in representations:
+            for group, modules in groups.items():
+                tasks[f"{name}.{group}"] = (
+                    _factor_tasks(store, rows, modules, about, share, others)
+                    if name == "factors"
+                    else _delta_tasks(store, rows, modules, share, others)
+                )
+        return cls(tuple(representations), tuple(groups), tasks, share)
 
     @property
-    def columns(self) -> slice:
-        return slice(self.entry_a.offset, self.entry_b.stop)
+    def n_segments(self) -> int:
+        """Tasks of the whole pass."""
+        return sum(len(parts) for parts in self.tasks.values())
 
-    @property
-    def width(self) -> int:
-        return self.entry_a.size + self.entry_b.size
+    def n_saved(self, ledger: Ledger) -> int:
+        """Segments whose sums an earlier attempt saved."""
+        saved = (ledger.load(name) for name in self.tasks)
+        return sum(found[0] for found in saved if found is not None)
 
-    def factors(self, vectors: Matrix, offset: int) -> tuple[Matrix, Matrix]:
-        """lora_A (m, r, in) and lora_B (m, out, r) of columns that start at `offset`."""
-        start, split, stop = (
-            self.entry_a.offset - offset,
-            self.entry_b.offset - offset,
-            self.entry_b.stop - offset,
-        )
-        lora_A = vectors[:, start:split].reshape(-1, *self.entry_a.shape)
-        return lora_A, vectors[:, split:stop].reshape(-1, *self.entry_b.shape)
+    def run(
+        self,
+        scheduler: Scheduler | None = None,
+        ledger: Ledger | None = None,
+        shown: Progress | None = None,
+    ) -> dict[str, dict[str, Gram]]:
+        """The sums by representation and group. With a ledger a killed pass continues."""
+        sums = _run(self.tasks, self.share, scheduler, ledger, shown or Silent())
+        return {
+            name: {group: sums[f"{name}.{group}"] for group in self.groups}
+            for name in self.representations
+        }
 
 
 def compute_sums(
     store: AdapterStore,
-    rows: Rows,
-    representations: Sequence[str] = ("factors", "delta"),
+    rows: npt.ArrayLike,
+    representations: Sequence[str] = REPRESENTATIONS,
+    *,
+    groups: Groups | None = None,
+    n_kept: int = 0,
+    origin: Rows | None = None,
+    memory_gib: float = 1.0,
+    scheduler: Scheduler | None = None,
+) -> dict[str, dict[str, Gram]]:
+    """Gram sums (n, n) float64 of these rows: by representation, then group of modules.
+
+    `factors`: inner products of the vectors about the median of the rows `origin` (default:
+    a few of `rows`). `delta`: inner products of the updates, not yet normalised. Each is
+    one pass over the store. `groups` default to the sub-networks. With `n_kept` the
+    first rows' mutual products are known, and only the other rows' are computed:
+    (n - n_kept, n). `memory_gib` bounds what is held at once with Dask's own threads;
+    another scheduler's tasks hold a quarter of it each. Raises StoreError for damaged
+    rows, StageError where the memory does not hold the matrices.
+    """
+    return GramPass.of(
+        store,
+        rows,
+        representations,
+        groups=groups,
+        n_kept=n_kept,
+        origin=origin,
+        memory_gib=memory_gib,
+        threads=scheduler is None,
+    ).run(scheduler)
+
+
+def gram_of(
+    vectors: AdapterVectors, *, memory_gib: float = 1.0, scheduler: Scheduler | None = None
+) -> Gram:
+    """Inner products (n, n) of a store's vectors, about an origin that their rows determine."""
+    share = Share.of(len(vectors), len(vectors), memory_gib, threads=scheduler is None)
+    tasks = _column_tasks(vectors, origin_rows(vectors.rows), share, None)
+    return _run({"gram": tasks}, share, scheduler, None, Silent())["gram"]
+
+
+def cross_of(
+    vectors: AdapterVectors,
+    others: AdapterVectors | npt.NDArray[np.floating[Any]],
     *,
     memory_gib: float = 1.0,
     scheduler: Scheduler | None = None,
-    shown: Progress | None = None,
-) -> dict[str, dict[str, Gram]]:
-    """Gram sums (n, n) float64 of these rows: by representation, then sub-network.
+) -> Gram:
+    """Inner products (m, n) of others with a store's vectors, about the origin of `gram_of`.
 
-    `factors`: inner products of the vectors about their mean. `delta`: inner
-    products of the updates, not yet normalised. Each is one pass over the store.
-    `memory_gib` bounds what tasks hold at once with Dask's own threads; another
-    scheduler's tasks hold a quarter of it each. Raises StoreError for damaged rows.
+    `others` are rows of the same store or m vectors (m, p) of the same columns.
     """
-    shown = shown or Silent()
-    plans = {"factors": factor_tasks, "delta": delta_tasks}
-    share = int(memory_gib * 2**30) // SHARES
-    sums: dict[str, dict[str, Gram]] = {}
-    for representation in representations:
-        if representation not in plans:
-            raise StageError(
-                f"there is no representation {representation!r}; choose from {', '.join(plans)}"
-            )
-        sums[representation] = {}
-        for sub_network, tasks in plans[representation](store, rows, share).items():
-            sums[representation][sub_network] = _compute(tasks, scheduler)
-            shown.advance()
-    return sums
+    share = Share.of(len(others), len(vectors), memory_gib, threads=scheduler is None)
+    beside = others.rows if isinstance(others, AdapterVectors) else others
+    tasks = _column_tasks(vectors, origin_rows(vectors.rows), share, beside)
+    return _run({"cross": tasks}, share, scheduler, None, Silent())["cross"]
 
 
-def factor_tasks(store: AdapterStore, rows: Rows, share: int) -> dict[str, list[Any]]:
-    """Delayed partial sums of each sub-network's vectors."""
-    width = _block_width(store, len(rows), share)
-    task = dask.delayed(factor_sum)
-    tasks = {}
-    for sub_network, columns in _column_ranges(store).items():
-        blocks = _cut(columns, width)
-        groups = _contiguous_groups(blocks, [block.stop - block.start for block in blocks], width)
-        tasks[sub_network] = [task(store.path, rows, group) for group in groups]
-    return tasks
-
-
-def delta_tasks(store: AdapterStore, rows: Rows, share: int) -> dict[str, list[Any]]:
-    """Delayed partial sums of each sub-network's updates."""
-    task = dask.delayed(delta_sum)
-    tasks = {}
-    for sub_network, modules in _modules(store).items():
-        widths = [module.width for module in modules]
-        groups = _contiguous_groups(modules, widths, least=store.block)
-        tasks[sub_network] = [task(store.path, rows, group, share) for group in groups]
-    return tasks
-
-
-def factor_sum(path: Path, rows: Rows, blocks: Sequence[slice]) -> Gram:
-    """Inner products (n, n) over some column blocks: the body of a task."""
-    store = AdapterStore.open(path)
-    total: Gram = np.zeros((len(rows), len(rows)))
-    for block in blocks:
-        total += block_products(store.read_columns(rows, block), overwrite=True)
-    return total
-
-
-def delta_sum(path: Path, rows: Rows, modules: Sequence[Module], share: int) -> Gram:
-    """Inner products (n, n) of the updates over neighbouring modules: the body of a task."""
-    store = AdapterStore.open(path)
-    total: Gram = np.zeros((len(rows), len(rows)))
-    memory_bytes = share // 2
-    # Factors are held as read and, by the kernel, once more in its own order.
-    n_numbers = memory_bytes // (2 * 4)
-    for batch in _batches(modules, n_numbers // len(rows)):
-        width = sum(module.width for module in batch)
-        # Where one module of all rows exceeds the memory, two tiles of rows take turns.
-        side = len(rows) if len(batch) > 1 else min(len(rows), n_numbers // (2 * width))
-        _add_batch(total, store, rows, batch, max(1, side), memory_bytes)
-    return total
-
-
-def _add_batch(
-    total: Gram,
+def _factor_tasks(
     store: AdapterStore,
     rows: Rows,
-    batch: Sequence[Module],
-    side: int,
-    memory_bytes: int,
-) -> None:
-    columns = slice(batch[0].columns.start, batch[-1].columns.stop)
-    for i in range(0, len(rows), side):
-        tile = store.read_columns(rows[i : i + side], columns)
-        for j in range(i, len(rows), side):
-            other = tile if i == j else store.read_columns(rows[j : j + side], columns)
-            part = _tile_products(tile, other, batch, columns.start, store.scaling, memory_bytes)
-            total[i : i + side, j : j + side] += part
-            if i != j:
-                total[j : j + side, i : i + side] += part.T
+    modules: Sequence[Module],
+    origin: Rows,
+    share: Share,
+    others: Rows | None,
+) -> list[Task]:
+    tasks: list[Task] = []
+    for columns in columns_of(modules):
+        vectors = AdapterVectors(store, rows, columns)
+        tasks += _column_tasks(vectors, origin, share, others)
+    return tasks
 
 
-def _tile_products(
-    tile: Matrix,
-    other: Matrix,
-    batch: Sequence[Module],
-    offset: int,
-    scaling: float,
-    memory_bytes: int,
-) -> Gram:
-    """Products of the rows of two tiles, whose columns start at `offset` of the layout."""
-    total: Gram = np.zeros((len(tile), len(other)))
-    for module in batch:
-        factors = module.factors(tile, offset)
-        others = () if other is tile else module.factors(other, offset)
-        total += delta_gram(
-            *factors, *others, scaling=scaling, other_scaling=scaling, memory_bytes=memory_bytes
-        )
-    return total
+def _column_tasks(
+    vectors: AdapterVectors, origin: Rows, share: Share, others: Rows | Matrix | None
+) -> list[Task]:
+    store, columns = vectors.store, vectors.columns
+    width = share.width(max(1, len(vectors) + (0 if others is None else len(others))), store.block)
+    n_chunks = chunks_per_segment(store.size, store.block)
+    tasks: list[Task] = []
+    for part in cut_segments(columns, store.block, n_chunks):
+        beside = others
+        if others is not None and others.ndim == 2:
+            beside = others[:, part.start - columns.start : part.stop - columns.start]
+        tasks.append(FactorTask(store.path, vectors.rows, origin, part, width, beside))
+    return tasks
 
 
-def _batches(modules: Sequence[Module], max_width: int) -> list[list[Module]]:
-    """Neighbours to be read at once: a small module shares its inner chunk with them."""
-    batches: list[list[Module]] = []
-    width = 0
+def _delta_tasks(
+    store: AdapterStore, rows: Rows, modules: Sequence[Module], share: Share, others: Rows | None
+) -> list[Task]:
+    least = store.block * chunks_per_segment(store.size, store.block)
+    return [
+        DeltaTask(store.path, rows, part, share.memory_bytes, others)
+        for part in _neighbours(modules, least)
+    ]
+
+
+def _neighbours(modules: Sequence[Module], least: int) -> list[list[Module]]:
+    """Cut into runs of modules of at least `least` columns, but for the last."""
+    runs: list[list[Module]] = [[]]
     for module in modules:
-        if not batches or width + module.width > max_width:
-            batches.append([])
-            width = 0
-        batches[-1].append(module)
-        width += module.width
-    return batches
+        if sum(member.width for member in runs[-1]) >= least:
+            runs.append([])
+        runs[-1].append(module)
+    return runs
 
 
-def _compute(parts: list[Any], scheduler: Scheduler | None) -> Gram:
-    total = tree_sum(parts)
+def _run(
+    tasks: Mapping[str, Sequence[Task]],
+    share: Share,
+    scheduler: Scheduler | None,
+    ledger: Ledger | None,
+    shown: Progress,
+) -> dict[str, Gram]:
+    """The sum of each named list of tasks."""
+    totals = [_chain(name, parts, ledger) for name, parts in tasks.items()]
     options: dict[str, Any] = {"scheduler": scheduler}
     if scheduler is None:
-        n_workers = min(SHARES, os.cpu_count() or 1)
-        options = {"scheduler": dask.threaded.get, "num_workers": n_workers}
+        options = {"scheduler": dask.threaded.get, "num_workers": share.n_workers}
     # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
     # of threads shows in the last bits. (Ray gives its workers one by itself.)
-    with threadpool_limits(1):
-        (result,) = dask.compute(total, **options)
-    return np.asarray(result)
+    with threadpool_limits(1), ledger.watched(shown) if ledger else nullcontext():
+        results = dask.compute(*totals, optimize_graph=False, **options)
+    return dict(zip(tasks, results, strict=True))
 
 
-def _block_width(store: AdapterStore, n_rows: int, share: int) -> int:
-    """Columns of a block: whole inner chunks where the memory allows."""
-    width = max(1, share // (4 * n_rows))
-    if width >= store.block:
-        return width // store.block * store.block
-    return max(1, store.block // -(-store.block // width))
+def _chain(name: str, tasks: Sequence[Task], ledger: Ledger | None) -> Any:
+    """Delayed sum in the order of the tasks, from where the ledger says."""
+    saved = ledger.load(name) if ledger else None
+    n_done, total = saved or (0, None)
+    run, add = dask.delayed(_carry_out, traverse=False), dask.delayed(_add, traverse=False)
+    for number in range(n_done, len(tasks)):
+        part = run(tasks[number], f"{name}.{number:06d}", ledger)
+        total = add(total, part, name, number + 1, number + 1 == len(tasks), ledger)
+    return total if n_done < len(tasks) else dask.delayed(total, traverse=False)
 
 
-def _column_ranges(store: AdapterStore) -> dict[str, slice]:
-    # The layout keeps each sub-network in one contiguous range.
-    return {name: store.layout.columns(name)[0] for name in store.sub_networks}
+def _carry_out(task: Task, name: str, ledger: Ledger | None) -> Gram:
+    spent = Spent()
+    result = task(spent)
+    if ledger is not None:
+        ledger.receive(name, vars(spent))
+    return result
 
 
-def _cut(columns: slice, width: int) -> list[slice]:
-    """Cut at multiples of `width`, so that inner chunks are not read twice."""
-    first = columns.start // width * width
-    edges = [columns.start, *range(first + width, columns.stop, width), columns.stop]
-    return [slice(start, stop) for start, stop in pairwise(edges)]
-
-
-def _modules(store: AdapterStore) -> dict[str, list[Module]]:
-    entries = store.layout.entries
-    by_sub_network: dict[str, list[Module]] = {}
-    for a, b in zip(entries[::2], entries[1::2], strict=True):
-        by_sub_network.setdefault(a.sub_network, []).append(Module(a, b))
-    return by_sub_network
-
-
-def _contiguous_groups(items: Sequence[Any], costs: Sequence[int], least: int) -> list[list[Any]]:
-    """At most TASKS_PER_SUM groups of neighbours of about the same cost, at least `least`."""
-    limit = max(sum(costs) / TASKS_PER_SUM, least)
-    groups: list[list[Any]] = []
-    filled = 0.0
-    for item, cost in zip(items, costs, strict=True):
-        if not groups or filled >= limit * len(groups):
-            groups.append([])
-        groups[-1].append(item)
-        filled += cost
-    return groups
+def _add(
+    total: Gram | None, part: Gram, name: str, n_segments: int, last: bool, ledger: Ledger | None
+) -> Gram:
+    # A new array: with Ray, what a task is given is shared and read-only.
+    total = part if total is None else total + part
+    if ledger is not None:
+        ledger.save(name, total, n_segments, last=last)
+    return total

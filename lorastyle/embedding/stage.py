@@ -8,15 +8,17 @@ from typing import Any
 import pandas as pd
 
 from lorastyle.corpus.stage import read_plan
-from lorastyle.embedding.gram import GramSet
-from lorastyle.embedding.gram_pass import Scheduler, compute_sums
+from lorastyle.embedding.gram_pass import Scheduler
+from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.update import Wanted, update_grams
 from lorastyle.errors import TooFewAdaptersError
-from lorastyle.progress import progress
 from lorastyle.records import AdapterSpec
-from lorastyle.runs import Run, StageOutcome, carry_out
+from lorastyle.runs import Run, StageOutcome, carry_out, write_json
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 from lorastyle.store.commits import CommitRecord
 
+PASS_FILE = "pass.json"
+"""What the pass over the store read and took; no part of the result."""
 NAMED = 20
 """Adapters left out that the manifest names, at most."""
 
@@ -45,19 +47,22 @@ def _embed(run: Run, store: AdapterStore, scheduler: Scheduler | None) -> dict[s
             f"{run.store_path} has {len(table)} usable adapters, an embedding needs at least 2; "
             "see `lorastyle inspect` for what became of the others"
         )
-    settings = run.experiment.embedding
-    n_sums = len(settings.representations) * len(store.sub_networks)
-    with progress("embed", n_sums, "Gram matrices") as shown:
-        sums = compute_sums(
+    experiment = run.experiment
+    records = store.committed()
+    update = update_grams(
+        Wanted(
             store,
-            table["row"].to_numpy("int64"),
-            settings.representations,
-            memory_gib=settings.memory_gib,
-            scheduler=scheduler,
-            shown=shown,
-        )
-    grams = GramSet(table, sums)
-    grams.save(run.embedding_path)
+            table,
+            [str(records[int(row)].checksum) for row in table["row"]],
+            experiment.embedding.representations,
+            sub_network_groups(store.layout),
+        ),
+        run.embedding_path,
+        memory_gib=experiment.compute.memory_gib,
+        scheduler=scheduler,
+    )
+    write_json(run.embedding_path / PASS_FILE, update.record)
+    grams = update.grams
     return {
         "n_adapters": len(table),
         "d": store.size,

@@ -70,7 +70,7 @@ def evaluate(run: Run, *, force: bool = False) -> StageOutcome:
     experiment = run.experiment
     for name in experiment.evaluation.features:
         image_feature(name)
-    embedding = experiment.embedding.model_dump(mode="json", exclude={"memory_gib"})
+    embedding = experiment.embedding.model_dump(mode="json")
     inputs = {
         "plan": run.upstream_hash("plan"),
         "embed": run.upstream_hash("embed"),

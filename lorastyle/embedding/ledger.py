@@ -1,0 +1,132 @@
+"""What a pass over the store has done so far, on disk: so that a killed one continues.
+
+    DIRECTORY/identity           what the pass computes; another identity starts over
+    DIRECTORY/sums/NAME.N.npy    the sum of the first N segments of a matrix
+    DIRECTORY/receipts/NAME.json what a finished segment read, and how long it took
+
+Tasks write here, wherever they run; the directory lies in the run, which every node sees.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lorastyle.progress import Progress
+from lorastyle.runs import write_array, write_atomically, write_json
+
+Gram = npt.NDArray[np.float64]
+
+SAVE_EVERY_S = 15.0
+SAVE_BYTES_PER_S = 20e6
+"""A sum of this many bytes is saved one second less often: saving stays under a few percent."""
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The directory of one pass."""
+
+    directory: Path
+
+    def begin(self, identity: str) -> None:
+        """Keep what is there if it belongs to the same pass, else start empty."""
+        path = self.directory / "identity"
+        if path.is_file() and path.read_text(encoding="utf-8") == identity:
+            return
+        self.clear()
+        for part in (self._sums, self._receipts):
+            part.mkdir(parents=True)
+        write_atomically(path, identity)
+
+    def clear(self) -> None:
+        """Forget the pass."""
+        # The identity goes first: without it, what is left is never taken for whole.
+        (self.directory / "identity").unlink(missing_ok=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def load(self, name: str) -> tuple[int, Gram] | None:
+        """The furthest saved sum of a matrix and how many segments it holds, or None."""
+        saved = self._saved(name)
+        for path in reversed(saved):
+            try:
+                return _n_segments(path), np.load(path, allow_pickle=False)
+            except (OSError, ValueError):
+                continue
+        return None
+
+    def save(self, name: str, total: Gram, n_segments: int, *, last: bool) -> None:
+        """Save a running sum, if it is the last or enough time has passed."""
+        saved = self._saved(name)
+        if saved and not last:
+            age = time.time() - saved[-1].stat().st_mtime
+            if age < SAVE_EVERY_S + total.nbytes / SAVE_BYTES_PER_S:
+                return
+        write_array(self._sums / f"{_file_name(name)}.{n_segments:06d}.npy", total)
+        for path in saved:
+            path.unlink(missing_ok=True)
+
+    def receive(self, name: str, receipt: Mapping[str, Any]) -> None:
+        """Record a finished segment."""
+        write_json(self._receipts / f"{_file_name(name)}.json", dict(receipt), durable=False)
+
+    def receipts(self) -> list[dict[str, Any]]:
+        """What finished segments recorded, over all attempts."""
+        paths = sorted(self._receipts.glob("[!.]*.json"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+    @contextmanager
+    def watched(self, shown: Progress) -> Iterator[None]:
+        """Advance `shown` as receipts come in from wherever tasks run."""
+        before = len(self.receipts())
+        stop = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(shown, before, stop), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+
+    def _watch(self, shown: Progress, n_seen: int, stop: threading.Event) -> None:
+        start, n_first = time.monotonic(), n_seen
+        stopped = False
+        while not stopped:
+            stopped = stop.wait(POLL_S)
+            receipts = self.receipts()
+            if len(receipts) > n_seen:
+                n_bytes = sum(receipt["bytes"] for receipt in receipts)
+                share = (len(receipts) - n_first) / len(receipts)
+                rate = share * n_bytes / max(time.monotonic() - start, POLL_S)
+                shown.note(f"{rate / 1e6:,.0f} MB/s")
+                shown.advance(len(receipts) - n_seen)
+                n_seen = len(receipts)
+
+    def _saved(self, name: str) -> list[Path]:
+        return sorted(self._sums.glob(f"{_file_name(name)}.[0-9]*.npy"))
+
+    @property
+    def _sums(self) -> Path:
+        return self.directory / "sums"
+
+    @property
+    def _receipts(self) -> Path:
+        return self.directory / "receipts"
+
+
+def _file_name(name: str) -> str:
+    return name.replace("/", "+")
+
+
+def _n_segments(path: Path) -> int:
+    return int(path.name.split(".")[-2])

@@ -1,0 +1,215 @@
+"""`update_grams`: the Gram matrices of a store that may have grown since they were made.
+
+Products are kept while the weights they were made of are the same: only new rows
+are multiplied, each with all others. A run of 1,890 adapters that grows by 10 reads
+the store once more, and multiplies a hundredth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lorastyle.embedding.blocks import origin_rows
+from lorastyle.embedding.gram import GramSet, Provenance
+from lorastyle.embedding.gram_pass import Gram, GramPass, Scheduler
+from lorastyle.embedding.groups import Groups
+from lorastyle.embedding.ledger import Ledger
+from lorastyle.errors import StageError
+from lorastyle.progress import progress
+from lorastyle.records import digest
+from lorastyle.store.adapter_store import AdapterStore
+
+Positions = npt.NDArray[np.int64]
+
+LEDGER = "pass"
+NUMERICS_VERSION = 1
+"""Raised when the same weights would give other bits: sums of two versions are not mixed."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The adapters to be embedded, and the matrices that are wanted of them."""
+
+    store: AdapterStore
+    table: pd.DataFrame
+    checksums: Sequence[str]
+    """Of the adapters' weights, in the order of the table."""
+    representations: Sequence[str]
+    groups: Groups
+
+    @property
+    def rows(self) -> Positions:
+        return self.table["row"].to_numpy(np.int64)
+
+    @property
+    def weights(self) -> list[tuple[int, str]]:
+        """Row and checksum of each adapter: the same pair, the same products."""
+        return list(zip(self.rows.tolist(), self.checksums, strict=True))
+
+    @property
+    def identity(self) -> str:
+        """What the store's numbers mean."""
+        return digest([NUMERICS_VERSION, self.store.layout.hash(), self.store.alpha])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The part of earlier matrices that is still true; none of it, where `grams` is None."""
+
+    grams: GramSet | None
+    before: Positions
+    """Where the kept adapters are in the earlier matrices."""
+    now: Positions
+    """Where they are among the wanted adapters."""
+    origin: Positions
+    """Rows about whose median products are taken."""
+
+    @classmethod
+    def none(cls, wanted: Wanted) -> Kept:
+        nothing = np.zeros(0, np.int64)
+        return cls(None, nothing, nothing, origin_rows(wanted.rows))
+
+
+@dataclass(frozen=True)
+class Update:
+    """The matrices, and what making them took."""
+
+    grams: GramSet
+    record: Mapping[str, Any]
+
+
+def update_grams(
+    wanted: Wanted,
+    directory: Path,
+    *,
+    memory_gib: float = 1.0,
+    scheduler: Scheduler | None = None,
+) -> Update:
+    """Write the wanted matrices to `directory`, from what is there and one pass over the store.
+
+    Killed and called again, it continues. The record says how many adapters were new,
+    and what the pass read and took, over all attempts. Raises StoreError for damaged
+    rows, StageError where the memory is too small.
+    """
+    kept = _kept(wanted, directory)
+    order = np.concatenate([kept.now, np.setdiff1d(np.arange(len(wanted.rows)), kept.now)])
+    n_new = len(order) - len(kept.now)
+    ledger = Ledger(directory / LEDGER)
+    strips: Mapping[str, Mapping[str, Gram]] = {}
+    record: dict[str, Any] = {"n_adapters": len(order), "n_new": n_new}
+    if n_new:
+        planned = _planned(wanted, kept, order, memory_gib, threads=scheduler is None)
+        ledger.begin(_identity(wanted, kept, order, planned))
+        strips, spent = _carry_out(planned, ledger, scheduler)
+        record |= spent
+    sums = {
+        name: {group: _assembled(kept, order, strips, name, group) for group in wanted.groups}
+        for name in wanted.representations
+    }
+    provenance = Provenance(wanted.identity, tuple(wanted.checksums), tuple(kept.origin.tolist()))
+    grams = GramSet(wanted.table, sums, provenance)
+    grams.save(directory)
+    # Only now: until the matrices are there, a killed process continues from the ledger.
+    ledger.clear()
+    return Update(grams, record)
+
+
+def _kept(wanted: Wanted, directory: Path) -> Kept:
+    """What earlier matrices hold of the wanted ones."""
+    none = Kept.none(wanted)
+    try:
+        grams = GramSet.load(directory)
+    except StageError:
+        return none
+    of = grams.provenance
+    if of is None or of.store != wanted.identity:
+        return none
+    if not set(wanted.representations) <= set(grams.representations):
+        return none
+    if not set(wanted.groups) <= set(grams.groups):
+        return none
+    earlier = zip(grams.rows.tolist(), of.checksums, strict=True)
+    place = {weights: position for position, weights in enumerate(earlier)}
+    found = [(place[key], i) for i, key in enumerate(wanted.weights) if key in place]
+    before, now = np.array(found, np.int64).reshape(-1, 2).T
+    kept_rows = set(wanted.rows[now].tolist())
+    # New rows cost twice what a symmetric product costs them: with many, all anew is cheaper.
+    few_new = 2 * (len(wanted.rows) - len(now)) < len(wanted.rows)
+    if not few_new or not kept_rows.issuperset(of.origin):
+        return none
+    return Kept(grams, before, now, np.array(of.origin, np.int64))
+
+
+def _planned(
+    wanted: Wanted, kept: Kept, order: Positions, memory_gib: float, *, threads: bool
+) -> GramPass:
+    return GramPass.of(
+        wanted.store,
+        wanted.rows[order],
+        wanted.representations,
+        groups=wanted.groups,
+        n_kept=len(kept.now),
+        origin=kept.origin,
+        memory_gib=memory_gib,
+        threads=threads,
+    )
+
+
+def _identity(wanted: Wanted, kept: Kept, order: Positions, planned: GramPass) -> str:
+    weights = [wanted.weights[position] for position in order]
+    sizes = {name: len(parts) for name, parts in planned.tasks.items()}
+    return digest([wanted.identity, weights, len(kept.now), kept.origin.tolist(), sizes])
+
+
+def _carry_out(
+    planned: GramPass, ledger: Ledger, scheduler: Scheduler | None
+) -> tuple[Mapping[str, Mapping[str, Gram]], dict[str, Any]]:
+    n_saved = planned.n_saved(ledger)
+    begun = time.monotonic()
+    with progress("embed", planned.n_segments, "segments") as shown:
+        if n_saved:
+            shown.advance(n_saved)
+        sums = planned.run(scheduler, ledger, shown)
+    receipts = ledger.receipts()
+    return sums, {
+        "n_segments": planned.n_segments,
+        "n_resumed": n_saved,
+        "wall_s": round(time.monotonic() - begun, 3),
+        "bytes_read": sum(receipt["bytes"] for receipt in receipts),
+        "read_s": round(sum(receipt["read_s"] for receipt in receipts), 3),
+        "product_s": round(sum(receipt["product_s"] for receipt in receipts), 3),
+        "n_workers": planned.share.n_workers,
+    }
+
+
+def _assembled(
+    kept: Kept,
+    order: Positions,
+    strips: Mapping[str, Mapping[str, Gram]],
+    representation: str,
+    group: str,
+) -> Gram:
+    """Kept products and new strips as one matrix (n, n), in the order of the table."""
+    n, n_kept = len(order), len(kept.now)
+    if kept.grams is None:
+        return strips[representation][group]
+    whole = np.empty((n, n))
+    before = kept.grams.sums[representation][group]
+    whole[:n_kept, :n_kept] = before[np.ix_(kept.before, kept.before)]
+    if n_kept < n:
+        strip = strips[representation][group]
+        whole[n_kept:] = strip
+        whole[:n_kept, n_kept:] = strip[:, :n_kept].T
+        square = whole[n_kept:, n_kept:]
+        square[:] = (square + square.T) / 2
+    result = np.empty((n, n))
+    result[np.ix_(order, order)] = whole
+    return result
