@@ -12,9 +12,6 @@ cheap as reading rows. Nothing is compressed: trained float32 does not compress.
 
 from __future__ import annotations
 
-import json
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,18 +21,26 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import zarr
 
 from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.errors import StoreError
 from lorastyle.records import SUB_NETWORKS, AdapterSpec, digest
 from lorastyle.store.commits import CommitLog, CommitRecord, checksum_of, finite_values
-from lorastyle.store.group import identity, read_attributes, refuse_other, write_group
+from lorastyle.store.group import (
+    identity,
+    make_group,
+    read_attributes,
+    read_initial,
+    read_weights_metadata,
+    refuse_other,
+    write_n_rows,
+)
+from lorastyle.store.place import Place, place_of
 from lorastyle.store.shards import RowShards
+from lorastyle.store.writing import RowWriter, status_of
 
 Vector = npt.NDArray[np.float32]
 
-COMMIT_ATTEMPTS = 5
 TABLE_COLUMNS = ("row", "adapter_id", "artist", "genre", "role", "index")
 
 
@@ -47,7 +52,8 @@ class AdapterStore:
     writers leaves row and record in agreement.
     """
 
-    path: Path
+    path: Path | str
+    """Where it is: a directory or a URL such as `s3://bucket/prefix`."""
     layout: AdapterLayout
     attributes: Mapping[str, Any]
 
@@ -70,40 +76,31 @@ class AdapterStore:
         all adapters start from, where they share one. A store that is there is
         grown to `n_rows`, never shrunk. Raises StoreError naming what differs.
         """
-        path = Path(path)
         attributes = identity(layout, base, alpha, init, initial)
-        if path.exists():
-            store = cls.open(path)
+        new = make_group(place_of(path), layout.size, n_rows, attributes, initial)
+        store = cls.open(path)
+        if not new:
             refuse_other(path, store.attributes, attributes)
-            store.grow(n_rows)
-            return store
-        # Built aside and moved: a half-made store is never seen.
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        write_group(aside, layout.size, n_rows, attributes, initial)
-        try:
-            aside.rename(path)
-        except OSError:
-            shutil.rmtree(aside)
-            if not path.exists():
-                raise
-            # Another process was first: its store must be the same.
-            return cls.create(
-                path, layout, base=base, alpha=alpha, n_rows=n_rows, init=init, initial=initial
-            )
-        return cls.open(path)
+        store.grow(n_rows)
+        return store
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Open a store. Raises StoreError if there is none, or one of another version."""
-        path = Path(path)
-        attributes = read_attributes(path)
+        """Open a store at a path or URL.
+
+        Raises StoreError if there is none, or one of another version.
+        """
+        place = place_of(path)
+        attributes = read_attributes(place)
+        # A path stays a Path; a URL is text, for a Path would drop a slash.
+        path = path if "://" in str(path) else Path(path)
         return cls(path, AdapterLayout.from_dict(attributes["layout"]), attributes)
 
     @property
     def n_rows(self) -> int:
         """Rows there is room for, committed or not."""
         # Read each time: another process may have grown it.
-        return int(self._weights_metadata()["shape"][0])
+        return int(read_weights_metadata(self._place)["shape"][0])
 
     @property
     def size(self) -> int:
@@ -136,28 +133,37 @@ class AdapterStore:
     @cached_property
     def initial(self) -> Vector | None:
         """The initial vector (d,) all adapters share, or None."""
-        if "initial" not in zarr.open_group(self.path, mode="r"):
-            return None
-        return np.asarray(zarr.open_array(self.path, path="initial", mode="r")[:], np.float32)
+        return read_initial(self._place, self.attributes)
 
-    def _weights_metadata(self) -> dict[str, Any]:
-        path = self.path / "weights" / "zarr.json"
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+    @cached_property
+    def _place(self) -> Place:
+        return place_of(self.path)
 
     @cached_property
     def _shards(self) -> RowShards:
-        (codec,) = self._weights_metadata()["codecs"]
+        (codec,) = read_weights_metadata(self._place)["codecs"]
         block = int(codec["configuration"]["chunk_shape"][1])
-        return RowShards(self.path / "weights" / "c", self.size, block)
+        return RowShards(self._place.child("weights/c"), self.size, block)
+
+    @cached_property
+    def _commits(self) -> CommitLog:
+        return CommitLog(self._place.child("commits"))
 
     @property
-    def _commits(self) -> CommitLog:
-        return CommitLog(self.path / "commits")
+    def _writer(self) -> RowWriter:
+        return RowWriter(self._shards, self._commits)
 
     def grow(self, n_rows: int) -> None:
-        """Make room for at least `n_rows` rows. For a single owner, before writers start."""
+        """Make room for at least `n_rows` rows, at any time. For one owner at a time."""
         if n_rows > self.n_rows:
-            zarr.open_array(self.path, path="weights", mode="r+").resize((n_rows, self.size))
+            write_n_rows(self._place, n_rows)
+
+    def sweep(self, older_than_s: float = 86_400.0) -> int:
+        """Remove temporary files of writers that were killed; returns how many.
+
+        They are named `.*.tmp` and nothing reads them.
+        """
+        return self._place.sweep(older_than_s)
 
     def commit(
         self,
@@ -179,38 +185,13 @@ class AdapterStore:
         spec = _plain(spec)
         record = CommitRecord(
             row=row,
-            status=self._status(vector),
+            status=status_of(vector, self.layout),
             spec_digest=spec_digest or digest(spec),
             checksum=checksum_of(vector),
             spec=spec,
             receipt=finite_values(receipt),
         )
-        before = self._commits.read(row)
-        if (
-            before is not None
-            and (before.spec_digest, before.checksum)
-            == (
-                record.spec_digest,
-                record.checksum,
-            )
-            and self.verify(row)
-        ):
-            return before
-        return self._write_until_in_place(record, vector)
-
-    def _write_until_in_place(self, record: CommitRecord, vector: Vector) -> CommitRecord:
-        """Whoever of two writers looks last sees its own end state, or repairs it."""
-        for _ in range(COMMIT_ATTEMPTS):
-            self._commits.erase(record.row)
-            self._shards.write(record.row, vector)
-            self._commits.write(record)
-            standing = self._commits.read(record.row)
-            if standing is not None and self._matches(standing):
-                return standing
-        raise StoreError(
-            f"row {record.row} of {self.path} does not read back as written, "
-            f"{COMMIT_ATTEMPTS} times; check the free space and that no other run writes there"
-        )
+        return self._writer.commit(record, vector)
 
     def quarantine(
         self,
@@ -242,7 +223,7 @@ class AdapterStore:
     def is_current(self, row: int, spec_digest: str) -> bool:
         """True if the row was made from this spec: nothing to do. Failed rows are not."""
         record = self._commits.read(row)
-        return record is not None and _is_current(record, spec_digest)
+        return record is not None and record.is_current(spec_digest)
 
     def missing(self, spec_digests: Mapping[int, str]) -> list[int]:
         """Of these rows, by spec digest, those still to be trained; ascending."""
@@ -250,7 +231,7 @@ class AdapterStore:
         return [
             row
             for row, spec_digest in sorted(spec_digests.items())
-            if row not in there or not _is_current(there[row], spec_digest)
+            if row not in there or not there[row].is_current(spec_digest)
         ]
 
     def rows(self, status: str = "ok") -> list[int]:
@@ -292,15 +273,7 @@ class AdapterStore:
     def verify(self, row: int) -> bool:
         """True if the row's weights are those its record was written for."""
         record = self._commits.read(row)
-        return record is not None and self._matches(record)
-
-    def _matches(self, record: CommitRecord) -> bool:
-        if record.checksum is None:
-            return True
-        try:
-            return checksum_of(self.read_rows([record.row])[0]) == record.checksum
-        except StoreError:
-            return False
+        return record is not None and self._writer.matches(record)
 
     def _checked(self, row: int, vector: Vector) -> Vector:
         self._check_row(row)
@@ -315,16 +288,6 @@ class AdapterStore:
         if not 0 <= row < self.n_rows:
             raise StoreError(f"{self.path} has {self.n_rows} rows, not row {row}; grow it first")
 
-    def _status(self, vector: Vector) -> str:
-        if not np.isfinite(vector).all():
-            return "non_finite"
-        changes = any(
-            vector[entry.offset : entry.stop].any()
-            for entry in self.layout.entries
-            if entry.factor == "B"
-        )
-        return "ok" if changes else "zero"
-
 
 def digest_of_contents(store: AdapterStore) -> str:
     """SHA-256 over every committed row's number, status, checksum and spec digest."""
@@ -334,10 +297,6 @@ def digest_of_contents(store: AdapterStore) -> str:
             for record in store.committed().values()
         ]
     )
-
-
-def _is_current(record: CommitRecord, spec_digest: str) -> bool:
-    return record.status != "failed" and record.spec_digest == spec_digest
 
 
 def _plain(spec: AdapterSpec | Mapping[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lorastyle.errors import StoreError
-from lorastyle.runs import write_json
+from lorastyle.store.place import Place
 
 RECORD_VERSION = 1
 
@@ -41,6 +40,14 @@ class CommitRecord:
     reason: str | None = None
     """Why it failed."""
     version: int = RECORD_VERSION
+
+    def is_current(self, spec_digest: str) -> bool:
+        """True if the row was made from this spec and did not fail: nothing to do."""
+        return self.status != "failed" and self.spec_digest == spec_digest
+
+    def is_of_the_same(self, other: CommitRecord) -> bool:
+        """True if both are of the same spec and weights, whatever their receipts say."""
+        return (self.spec_digest, self.checksum) == (other.spec_digest, other.checksum)
 
 
 def checksum_of(vector: npt.NDArray[np.float32]) -> str:
@@ -65,39 +72,40 @@ def _is_non_finite(value: object) -> bool:
 
 @dataclass(frozen=True)
 class CommitLog:
-    """The directory of commit records."""
+    """The commit records, a small file each."""
 
-    directory: Path
+    place: Place
 
-    def path(self, row: int) -> Path:
-        return self.directory / f"{row:08d}.json"
+    def key(self, row: int) -> str:
+        return f"{row:08d}.json"
 
     def write(self, record: CommitRecord) -> None:
         """Make the row exist."""
-        write_json(self.path(record.row), asdict(record))
+        text = json.dumps(asdict(record), indent=2, allow_nan=False) + "\n"
+        self.place.write(self.key(record.row), [text.encode()])
 
     def erase(self, row: int) -> None:
         """Make the row absent."""
-        self.path(row).unlink(missing_ok=True)
+        self.place.delete(self.key(row))
 
     def read(self, row: int) -> CommitRecord | None:
         """The record of a row, or None where it does not exist."""
-        return self._load(self.path(row))
+        return self._load(self.key(row))
 
     def read_all(self) -> dict[int, CommitRecord]:
         """Every record by row, in ascending order."""
-        if not self.directory.is_dir():
-            return {}
-        records = (self._load(path) for path in sorted(self.directory.glob("[0-9]*.json")))
-        return {record.row: record for record in records if record is not None}
+        names = [name for name in self.place.names() if name.endswith(".json")]
+        records = [record for record in self.place.each(self._load, names) if record is not None]
+        return {record.row: record for record in sorted(records, key=lambda one: one.row)}
 
-    def _load(self, path: Path) -> CommitRecord | None:
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return CommitRecord(**values)
-        except FileNotFoundError:
+    def _load(self, name: str) -> CommitRecord | None:
+        content = self.place.read(name)
+        if content is None:
             return None
+        try:
+            return CommitRecord(**json.loads(content))
         except (ValueError, TypeError) as error:
             raise StoreError(
-                f"commit record {path} is damaged; delete it to have its row made again"
+                f"commit record {self.place.where(name)} is damaged; "
+                "delete it to have its row made again"
             ) from error

@@ -11,14 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec
+from zarr.storage import MemoryStore
 
 from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.errors import StoreError
 from lorastyle.store.commits import checksum_of
+from lorastyle.store.place import Place
 
 Vector = npt.NDArray[np.float32]
 
 SCHEMA_VERSION = 1
+METADATA = "zarr.json"
 MAX_BLOCK = 32_768
 """Columns of an inner chunk, at most. At the paper's size a block of every row then fits
 the quarter GiB that a task of the Gram pass has, so no chunk is read twice."""
@@ -55,12 +58,37 @@ def identity(
     return dict(json.loads(json.dumps(values, allow_nan=False)))
 
 
-def write_group(
-    path: Path, size: int, n_rows: int, attributes: dict[str, Any], initial: Vector | None
-) -> None:
-    """Make an empty store for `n_rows` vectors of length `size`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    group = zarr.create_group(path, attributes=attributes)
+def make_group(
+    place: Place, size: int, n_rows: int, attributes: dict[str, Any], initial: Vector | None
+) -> bool:
+    """Make an empty store for `n_rows` vectors of length `size`.
+
+    False where a store is there already, perhaps since a moment: compare it with
+    `refuse_other`. The group's own metadata comes last, and only if there is
+    none: until then nobody takes the place for a store, and of several makers
+    one wins.
+    """
+    if place.exists(METADATA):
+        return False
+    files = _group_files(size, n_rows, attributes, initial)
+    group = files.pop(METADATA)
+    for key, content in files.items():
+        place.create(key, content)
+    if not place.create(METADATA, group):
+        return False
+    for key, content in files.items():
+        # What stood there was left by a maker of another store that did not finish.
+        if not _same_but_for_rows(place.read(key), content):
+            place.write(key, [content])
+    return True
+
+
+def _group_files(
+    size: int, n_rows: int, attributes: dict[str, Any], initial: Vector | None
+) -> dict[str, bytes]:
+    """Contents of an empty store, by key, as zarr-python writes them."""
+    files: dict[str, Any] = {}
+    group = zarr.create_group(MemoryStore(files), attributes=attributes)
     n_blocks = -(-size // MAX_BLOCK)
     block = -(-size // n_blocks)
     group.create_array(
@@ -75,29 +103,88 @@ def write_group(
     if initial is not None:
         array = group.create_array("initial", shape=(size,), dtype="<f4", compressors=None)
         array[:] = np.asarray(initial, dtype="<f4")
+    return {key: buffer.to_bytes() for key, buffer in files.items()}
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
-    """The attributes of the store at `path`.
+def _same_but_for_rows(there: bytes | None, content: bytes) -> bool:
+    """True if equal, or metadata of an array that grew meanwhile."""
+    if there is None or there == content:
+        return there is not None
+    try:
+        one, other = json.loads(there), json.loads(content)
+        return bool(one | {"shape": one["shape"][1:]} == other | {"shape": other["shape"][1:]})
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def read_initial(place: Place, attributes: Mapping[str, Any]) -> Vector | None:
+    """The vector (d,) that all adapters start from, or None where they share none.
+
+    Raises StoreError where it is not the one the store was made with.
+    """
+    expected = attributes["init"].get("initial_hash")
+    if expected is None:
+        return None
+    try:
+        array = zarr.open_array(place.zarr_store(), path="initial", mode="r")
+        initial = np.asarray(array[:], np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(_not_the_initial(place)) from error
+    if checksum_of(initial) != expected:
+        raise StoreError(_not_the_initial(place))
+    return initial
+
+
+def _not_the_initial(place: Place) -> str:
+    return (
+        f"{place.where('initial')} is not the initial vector that the store was made with; "
+        "the store is damaged: make it again"
+    )
+
+
+def read_weights_metadata(place: Place) -> dict[str, Any]:
+    """The Zarr metadata of the weights. Raises StoreError where there is none."""
+    key = f"weights/{METADATA}"
+    try:
+        return dict(json.loads(place.read(key) or b""))
+    except ValueError as error:
+        raise StoreError(
+            f"{place.where(key)} is missing or damaged; the store has to be made again"
+        ) from error
+
+
+def write_n_rows(place: Place, n_rows: int) -> None:
+    """Make room for this many rows; who reads meanwhile sees the old number or the new."""
+    values = read_weights_metadata(place)
+    values["shape"][0] = n_rows
+    place.write(f"weights/{METADATA}", [json.dumps(values, indent=2).encode()])
+
+
+def read_attributes(place: Place) -> dict[str, Any]:
+    """The attributes of the store at `place`.
 
     Raises StoreError if there is none, or one of another version.
     """
     try:
-        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        attributes = json.loads(place.read(METADATA) or b"")["attributes"]
         version = attributes["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} is not an adapter store; make one with `lorastyle train RUN`"
+            f"{_root(place)} is not an adapter store; make one with `lorastyle train RUN`"
         ) from error
     if version != SCHEMA_VERSION:
         raise StoreError(
-            f"{path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
-            "open it with the release it was written with"
+            f"{_root(place)} has schema version {version!r}, this release reads "
+            f"{SCHEMA_VERSION}; open it with the release it was written with"
         )
     return dict(attributes)
 
 
-def refuse_other(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def _root(place: Place) -> str:
+    return place.where("").rstrip("/")
+
+
+def refuse_other(path: Path | str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Raise StoreError where the store at `path` holds adapters of another kind."""
     for key, what in IDENTITY.items():
         if there[key] != here[key]:

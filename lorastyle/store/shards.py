@@ -10,18 +10,16 @@ Source: Zarr v3 codec `sharding_indexed`, index at the end of the file.
 
 from __future__ import annotations
 
-import os
 import struct
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from lorastyle.errors import StoreError
+from lorastyle.store.place import ChangedMeanwhileError, OpenFile, Place
 
 Matrix = npt.NDArray[np.float32]
 Piece = tuple[int, slice, slice]
@@ -33,6 +31,9 @@ CRC_RESIDUE = 0x48674BC7
 INDEX_ENTRY = struct.Struct("<QQ")
 """Offset and length of an inner chunk."""
 FLOAT = np.dtype("<f4")
+READ_ATTEMPTS = 5
+BLOCKS_AT_ONCE = 32
+"""Inner chunks in one request to a bucket: 4 MiB for each of the rows read at once."""
 MISSING_CHUNK = 2**64 - 1
 """The index entry of a chunk that was left out because it is all zeros."""
 
@@ -41,7 +42,7 @@ MISSING_CHUNK = 2**64 - 1
 class RowShards:
     """Rows of an (n, d) array stored as shards (1, d) of inner chunks (1, block)."""
 
-    directory: Path
+    place: Place
     """The array's chunk directory: the shard of row i is the file `i/0` in it."""
     n_columns: int
     block: int
@@ -50,8 +51,9 @@ class RowShards:
     def n_blocks(self) -> int:
         return -(-self.n_columns // self.block)
 
-    def path(self, row: int) -> Path:
-        return self.directory / str(row) / "0"
+    def path(self, row: int) -> str:
+        """What to call a row's shard in a message."""
+        return self.place.where(f"{row}/0")
 
     def read(
         self,
@@ -71,8 +73,9 @@ class RowShards:
         shape = len(rows), columns.stop - columns.start
         out = np.empty(shape, np.float32) if out is None else _destination(out, shape)
         pieces = self._pieces(columns)
-        for position, row in enumerate(rows):
-            self._read_row(row, pieces, out[position], origin)
+        self.place.each(
+            lambda job: self._read_row(job[1], pieces, out[job[0]], origin), enumerate(rows)
+        )
         return out
 
     def _pieces(self, columns: slice) -> list[Piece]:
@@ -92,55 +95,60 @@ class RowShards:
         chunks = [_with_crc(chunk.tobytes()) for chunk in padded.reshape(self.n_blocks, -1)]
         n_bytes = len(chunks[0])
         index = np.array([(i * n_bytes, n_bytes) for i in range(self.n_blocks)], "<u8")
-        path = self.path(row)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Named by chance, not by process: racing writers may be threads, or other hosts.
-        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.writelines([*chunks, _with_crc(index.tobytes())])
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        self.place.write(f"{row}/0", [*chunks, _with_crc(index.tobytes())])
 
     def _read_row(self, row: int, pieces: list[Piece], out: Matrix, origin: Matrix | None) -> None:
-        try:
-            file = os.open(f"{self.directory}/{row}/0", os.O_RDONLY)
-        except OSError as error:
-            raise StoreError(
-                f"row {row} has no weights at {self.path(row)}: {error.strerror}; "
-                "delete its commit record and train it again"
-            ) from error
-        try:
-            index = self._index(file, row)
+        for _ in range(READ_ATTEMPTS):
+            try:
+                with self.place.open(f"{row}/0") as file:
+                    return self._copy(file, row, pieces, out, origin)
+            except ChangedMeanwhileError:
+                continue
+            except FileNotFoundError as error:
+                raise StoreError(
+                    f"row {row} has no weights at {self.path(row)}; "
+                    "delete its commit record and train it again"
+                ) from error
+        raise StoreError(
+            f"row {row} at {self.path(row)} was replaced {READ_ATTEMPTS} times "
+            "while it was read; check that no other run writes there"
+        )
+
+    def _copy(
+        self,
+        file: OpenFile,
+        row: int,
+        pieces: list[Piece],
+        out: Matrix,
+        origin: Matrix | None,
+    ) -> None:
+        index = self._index(file, row)
+        for start in range(0, len(pieces), BLOCKS_AT_ONCE):
+            strip = pieces[start : start + BLOCKS_AT_ONCE]
+            entries = [INDEX_ENTRY.unpack_from(index, 16 * number) for number, _, _ in strip]
+            _expect(file, entries)
             # A chunk a read: it stays in the processor's cache from the disk's pages
-            # through the checksum to its place. Longer reads are six times slower.
-            for number, source, target in pieces:
-                offset, n_bytes = INDEX_ENTRY.unpack_from(index, 16 * number)
+            # through the checksum to its place. Longer reads are several times slower.
+            for (_, source, target), (offset, n_bytes) in zip(strip, entries, strict=True):
                 chunk = self._chunk(file, row, offset, n_bytes)[source]
                 if origin is None:
                     out[target] = chunk
                 else:
                     np.subtract(chunk, origin[target], out=out[target])
-        finally:
-            os.close(file)
 
-    def _chunk(self, file: int, row: int, offset: int, n_bytes: int) -> Matrix:
+    def _chunk(self, file: OpenFile, row: int, offset: int, n_bytes: int) -> Matrix:
         """An inner chunk (block,), verified."""
         if offset == MISSING_CHUNK:
             return np.zeros(self.block, np.float32)
-        content = os.pread(file, n_bytes, offset) if n_bytes == self._chunk_bytes else b""
+        content = file.at(n_bytes, offset) if n_bytes == self._chunk_bytes else b""
         if len(content) != self._chunk_bytes or not _crc_matches(content):
             raise self._damage(row)
         return np.frombuffer(content, FLOAT, count=self.block)
 
-    def _index(self, file: int, row: int) -> bytes:
+    def _index(self, file: OpenFile, row: int) -> bytes:
         """Offset and length of each inner chunk, verified."""
         n_bytes = 16 * self.n_blocks + CRC_BYTES
-        start = os.fstat(file).st_size - n_bytes
-        content = os.pread(file, n_bytes, start) if start >= 0 else b""
+        content = file.tail(n_bytes)
         if len(content) != n_bytes or not _crc_matches(content):
             raise self._damage(row)
         return content
@@ -154,6 +162,13 @@ class RowShards:
             f"the weights of row {row} at {self.path(row)} are damaged; "
             "delete its commit record and train it again"
         )
+
+
+def _expect(file: OpenFile, entries: list[tuple[int, int]]) -> None:
+    """Announce the bytes from the first to the last of these chunks."""
+    present = [entry for entry in entries if entry[0] != MISSING_CHUNK]
+    if present:
+        file.expect(min(present)[0], max(offset + n_bytes for offset, n_bytes in present))
 
 
 def _with_crc(content: bytes) -> bytes:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from zarr.codecs import Crc32cCodec
 
 from lorastyle.errors import StoreError
+from lorastyle.store.local import LocalPlace
 from lorastyle.store.shards import RowShards
 
 N_COLUMNS, BLOCK = 1000, 7
@@ -26,6 +27,10 @@ def make_array(path: Path, n_columns: int = N_COLUMNS, block: int = BLOCK) -> za
     )
 
 
+def shards_at(path: Path, n_columns: int = N_COLUMNS, block: int = BLOCK) -> RowShards:
+    return RowShards(LocalPlace(path), n_columns, block)
+
+
 @pytest.fixture
 def vector() -> np.ndarray:
     vector = np.random.default_rng(1).standard_normal(N_COLUMNS).astype(np.float32)
@@ -38,7 +43,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[RowShards, np.nda
     path = tmp_path_factory.mktemp("shards") / "a"
     rows = np.random.default_rng(2).standard_normal((3, N_COLUMNS)).astype(np.float32)
     make_array(path)[:] = rows
-    return RowShards(path / "c", N_COLUMNS, BLOCK), rows
+    return shards_at(path / "c"), rows
 
 
 @given(start=st.integers(0, N_COLUMNS), width=st.integers(0, N_COLUMNS))
@@ -70,9 +75,9 @@ def test_a_place_of_another_shape_is_refused(written, out):
 def test_chunks_that_zarr_left_out_read_as_zeros(tmp_path, vector):
     array = make_array(tmp_path / "a")
     array[1] = vector
-    shards = RowShards(tmp_path / "a" / "c", N_COLUMNS, BLOCK)
+    shards = shards_at(tmp_path / "a" / "c")
     whole = shards.n_blocks * (4 * BLOCK + 4 + 16) + 4
-    assert shards.path(1).stat().st_size < whole - 4 * 350
+    assert (tmp_path / "a/c/1/0").stat().st_size < whole - 4 * 350
     for columns in (slice(0, N_COLUMNS), slice(150, 400), slice(90, 110)):
         np.testing.assert_array_equal(shards.read([1], columns)[0], vector[columns])
 
@@ -81,42 +86,42 @@ def test_chunks_that_zarr_left_out_read_as_zeros(tmp_path, vector):
 def test_zarr_reads_what_we_wrote(tmp_path, n_columns, block):
     array = make_array(tmp_path / "a", n_columns, block)
     vector = np.random.default_rng(3).standard_normal(n_columns).astype(np.float32)
-    RowShards(tmp_path / "a" / "c", n_columns, block).write(2, vector)
+    shards_at(tmp_path / "a" / "c", n_columns, block).write(2, vector)
     np.testing.assert_array_equal(array[2], vector)
 
 
 def test_a_row_of_zeros_is_written_like_any_other(tmp_path):
-    shards = RowShards(tmp_path, N_COLUMNS, BLOCK)
+    shards = shards_at(tmp_path)
     shards.write(0, np.zeros(N_COLUMNS, np.float32))
     assert not shards.read([0], slice(0, N_COLUMNS)).any()
 
 
 def test_writing_leaves_no_temporary_file(tmp_path, vector):
-    shards = RowShards(tmp_path, N_COLUMNS, BLOCK)
+    shards = shards_at(tmp_path)
     shards.write(0, vector)
     assert [path.name for path in (tmp_path / "0").iterdir()] == ["0"]
 
 
 def test_a_missing_row_is_named_not_read_as_zeros(tmp_path):
     with pytest.raises(StoreError, match="row 4 has no weights"):
-        RowShards(tmp_path, N_COLUMNS, BLOCK).read([4], slice(0, 3))
+        shards_at(tmp_path).read([4], slice(0, 3))
 
 
 @pytest.mark.parametrize("position", [0, 2000, -20, -1])
 def test_a_flipped_bit_is_noticed(tmp_path, vector, position):
-    shards = RowShards(tmp_path, N_COLUMNS, BLOCK)
+    shards = shards_at(tmp_path)
     shards.write(0, vector)
-    content = bytearray(shards.path(0).read_bytes())
+    content = bytearray((tmp_path / "0/0").read_bytes())
     content[position] ^= 1
-    shards.path(0).write_bytes(content)
+    (tmp_path / "0/0").write_bytes(content)
     with pytest.raises(StoreError, match=r"row 0 .*damaged"):
         shards.read([0], slice(0, N_COLUMNS))
 
 
 @pytest.mark.parametrize("length", [0, 10, 1500, 4000])
 def test_a_truncated_row_is_noticed(tmp_path, vector, length):
-    shards = RowShards(tmp_path, N_COLUMNS, BLOCK)
+    shards = shards_at(tmp_path)
     shards.write(0, vector)
-    shards.path(0).write_bytes(shards.path(0).read_bytes()[:length])
+    (tmp_path / "0/0").write_bytes((tmp_path / "0/0").read_bytes()[:length])
     with pytest.raises(StoreError, match="damaged"):
         shards.read([0], slice(0, N_COLUMNS))

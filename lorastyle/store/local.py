@@ -1,0 +1,191 @@
+"""A store's files in a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from lorastyle.errors import StoreError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+class LocalFile:
+    """An open file; it stays the same version even while it is replaced."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDONLY)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def tail(self, n_bytes: int) -> bytes:
+        start = os.fstat(self._file).st_size - n_bytes
+        return os.pread(self._file, n_bytes, max(0, start))
+
+    def expect(self, start: int, stop: int) -> None:
+        """Nothing to do: reading ahead would only push chunks out of the cache."""
+
+    def at(self, n_bytes: int, offset: int) -> bytes:
+        return os.pread(self._file, n_bytes, offset)
+
+
+@dataclass(frozen=True)
+class LocalPlace:
+    """A directory, made when something is written to it."""
+
+    root: Path
+
+    def child(self, name: str) -> LocalPlace:
+        return LocalPlace(self.root / name)
+
+    def where(self, key: str) -> str:
+        return f"{self.root}/{key}"
+
+    def exists(self, key: str) -> bool:
+        return (self.root / key).exists()
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(
+                f"{self.where(key)} cannot be read: {error.strerror}; check its permissions"
+            ) from error
+
+    def open(self, key: str) -> LocalFile:
+        try:
+            return LocalFile(f"{self.root}/{key}")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"{self.where(key)} cannot be read: {error.strerror}; check its permissions"
+            ) from error
+
+    def write(self, key: str, parts: Sequence[bytes]) -> None:
+        with self._written(key, parts) as (temporary, path):
+            temporary.replace(path)
+
+    def create(self, key: str, content: bytes) -> bool:
+        if self.exists(key):
+            return False
+        with self._written(key, [content]) as (temporary, path):
+            try:
+                # Unlike a rename, a link does not replace what another process made meanwhile.
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                temporary.replace(path)
+        return True
+
+    def delete(self, key: str) -> None:
+        path = self.root / key
+        with self._explained(key):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            _sync_directory(path.parent)
+
+    def names(self) -> list[str]:
+        if not self.root.is_dir():
+            return []
+        # Temporary files of writers at work begin with a dot.
+        names = (path.name for path in self.root.iterdir())
+        return sorted(name for name in names if not name.startswith("."))
+
+    def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        return [function(item) for item in items]
+
+    def zarr_store(self) -> Path:
+        return self.root
+
+    def sweep(self, older_than_s: float) -> int:
+        before, n_removed = time.time() - older_than_s, 0
+        for path in self.root.rglob(".*.tmp"):
+            # Its writer may be finishing this moment.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime <= before:
+                    path.unlink()
+                    n_removed += 1
+        return n_removed
+
+    @contextlib.contextmanager
+    def _written(self, key: str, parts: Sequence[bytes]) -> Iterator[tuple[Path, Path]]:
+        """A durable temporary file beside its destination, gone afterwards."""
+        path = self.root / key
+        # Named by chance, not by process: racing writers may be threads, or other hosts.
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        with self._explained(key):
+            try:
+                new_directory = not path.parent.is_dir()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with temporary.open("wb") as file:
+                    file.writelines(parts)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield temporary, path
+                _sync_directory(path.parent)
+                if new_directory:
+                    _sync_directory(path.parent.parent)
+            finally:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+
+    @contextlib.contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        """Turn what the system says into a sentence."""
+        try:
+            yield
+        except OSError as error:
+            room = f"{_free_gib(self.root):.2f} GiB free there"
+            advice = "make room" if error.errno in NO_ROOM else "check its permissions"
+            raise StoreError(
+                f"{self.where(key)} cannot be written: {error.strerror}, {room}; "
+                f"{advice} and run the same command again"
+            ) from error
+
+
+def _free_gib(path: Path) -> float:
+    """Free space where `path` is or would be."""
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free / 2**30
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a new, replaced or removed name durable, where the file system offers it."""
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
