@@ -1,0 +1,244 @@
+"""The store in a bucket, against a server that speaks S3 on loopback."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import pickle
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import obstore
+import pytest
+import zarr
+from moto.server import ThreadedMotoServer
+from zarr.storage import ObjectStore
+
+from lorastyle.adapters.layout import AdapterLayout
+from lorastyle.errors import StoreError
+from lorastyle.store import bucket
+from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.bucket import BucketPlace
+from lorastyle.store.place import place_of
+from lorastyle.store.shards import RowShards
+from lorastyle.store.vectors import AdapterVectors
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def url(
+    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(key, "dummy")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    # A bucket of its own for each test; the client of another one is not reused.
+    bucket._client.cache_clear()
+    name = f"bucket-{abs(hash(request.node.name))}"
+    urllib.request.urlopen(urllib.request.Request(f"{server}/{name}", method="PUT")).close()
+    yield f"s3://{name}/runs/adapters.zarr"
+    bucket._client.cache_clear()
+
+
+@pytest.fixture
+def make(url: str, layout: AdapterLayout) -> Callable[..., AdapterStore]:
+    def make(**changes: Any) -> AdapterStore:
+        values: dict[str, Any] = {
+            "base": {"name": "miniature"},
+            "alpha": 6.0,
+            "n_rows": 5,
+            "init": {"initialisation": "shared", "init_seed": 0},
+        }
+        return AdapterStore.create(url, layout, **(values | changes))
+
+    return make
+
+
+@pytest.fixture
+def store(make: Callable[..., AdapterStore]) -> AdapterStore:
+    return make()
+
+
+def test_rows_in_a_bucket_read_back_and_say_so(store, url, vector, spec):
+    record = store.commit(2, vector, spec, {"wall_s": 1.5})
+    again = AdapterStore.open(url)
+    assert again.committed() == {2: record}
+    assert again.verify(2)
+    np.testing.assert_array_equal(again.read_rows([2])[0], vector)
+    np.testing.assert_array_equal(again.read_columns([2, 2], slice(5, 40))[1], vector[5:40])
+
+
+def test_zarr_reads_the_bucket(store, url, vector, spec):
+    store.commit(2, vector, spec, {})
+    client = obstore.store.from_url(url, client_options={"allow_http": True})
+    group = zarr.open_group(ObjectStore(client), mode="r")
+    assert group.attrs["alpha"] == 6.0
+    np.testing.assert_array_equal(group["weights"][2], vector)
+
+
+def test_many_ranges_of_many_rows_are_fetched_at_once(url, layout):
+    place = place_of(url)
+    rows = np.random.default_rng(4).standard_normal((40, 1000)).astype(np.float32)
+    shards = RowShards(place, 1000, 7)
+    place.each(lambda row: shards.write(row, rows[row]), range(40))
+    wanted, origin = [39, 3, 3, *range(20)], np.ones(500, np.float32)
+    out = np.empty((len(wanted), 500), np.float32)
+    shards.read(wanted, slice(300, 800), out=out, origin=origin)
+    np.testing.assert_array_equal(out, rows[wanted, 300:800] - 1)
+
+
+def test_waiting_for_rows_takes_the_time_of_a_few(url, monkeypatch):
+    shards = RowShards(place_of(url), 8, 8)
+    shards.write(0, np.arange(8, dtype=np.float32))
+    get = BucketPlace.get
+
+    def slow_get(*arguments: Any) -> Any:
+        time.sleep(0.05)
+        return get(*arguments)
+
+    monkeypatch.setattr(BucketPlace, "get", slow_get)
+    began = time.perf_counter()
+    shards.read([0] * 32, slice(0, 8))
+    # One after the other they would wait 3.2 s.
+    assert time.perf_counter() - began < 1.6
+
+
+def test_a_row_replaced_while_it_is_read_is_never_mixed(url, monkeypatch):
+    """The other writer comes between two of the row's requests."""
+    monkeypatch.setattr("lorastyle.store.shards.BLOCKS_AT_ONCE", 2)
+    shards = RowShards(place_of(url), 100, 10)
+    ones = np.ones(100, np.float32)
+    shards.write(0, ones)
+    get, seen = BucketPlace.get, []
+
+    def get_and_let_another_write(place: BucketPlace, *arguments: Any) -> Any:
+        answer = get(place, *arguments)
+        seen.append(answer)
+        if len(seen) == 2:
+            shards.write(0, 5 * ones)
+        return answer
+
+    monkeypatch.setattr(BucketPlace, "get", get_and_let_another_write)
+    np.testing.assert_array_equal(shards.read([0], slice(5, 50))[0], 5 * ones[5:50])
+    assert len(seen) > 4
+
+
+def test_the_shared_start_is_kept_in_the_bucket(make, url, layout):
+    start = np.arange(layout.size, dtype=np.float32)
+    make(initial=start)
+    np.testing.assert_array_equal(AdapterStore.open(url).initial, start)
+
+
+def test_a_store_in_a_bucket_passes_a_process_boundary_without_its_credentials(store, vector, spec):
+    store.commit(2, vector, spec, {})
+    assert b"dummy" not in pickle.dumps(store)
+    assert pickle.loads(pickle.dumps(store)).verify(2)
+    part = AdapterVectors.of(store, [2], "cross_attention")
+    columns = store.layout.columns("cross_attention")[0]
+    there = pickle.loads(pickle.dumps(part)).read(slice(0, part.shape[1]))
+    np.testing.assert_array_equal(there[0], vector[columns])
+
+
+def test_of_several_makers_one_wins_and_the_others_join(make):
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        stores = list(pool.map(lambda n: make(n_rows=5 + n % 2), range(6)))
+    assert all(store.attributes == stores[0].attributes for store in stores)
+    assert stores[0].n_rows == 6
+
+
+def test_a_bucket_with_other_adapters_is_refused(make):
+    make(initial=np.zeros(171, np.float32))
+    with pytest.raises(StoreError, match="another initialisation"):
+        make(initial=np.ones(171, np.float32))
+    with pytest.raises(StoreError, match="another base model"):
+        make(initial=np.zeros(171, np.float32), base={"name": "other"})
+
+
+def test_what_a_maker_of_another_store_left_behind_is_replaced(make, url, layout):
+    """It was killed before the group's metadata; until that there is no store."""
+    place = place_of(url)
+    zeros = np.zeros(layout.size, np.float32)
+    make(initial=zeros)
+    place.delete("zarr.json")
+    with pytest.raises(StoreError, match="is not an adapter store"):
+        AdapterStore.open(url)
+    np.testing.assert_array_equal(make(initial=zeros + 3).initial, zeros + 3)
+
+
+def test_a_server_without_conditional_puts_still_makes_a_store(make, monkeypatch, vector, spec):
+    put = obstore.put
+
+    def put_always(*arguments: Any, mode: str = "overwrite", **options: Any) -> Any:
+        if mode == "create":
+            raise obstore.exceptions.NotSupportedError("not implemented")
+        return put(*arguments, **options)
+
+    monkeypatch.setattr(obstore, "put", put_always)
+    make().commit(1, vector, spec, {})
+    assert make().verify(1)
+
+
+def test_a_row_is_erased_before_it_is_replaced_in_a_bucket_too(store, vector, spec, monkeypatch):
+    store.commit(2, vector, {"old": 1}, {})
+    write = BucketPlace.write
+
+    def lose_the_record(place: BucketPlace, key: str, parts: Any) -> None:
+        if key.endswith(".json"):
+            raise StoreError("the network went away")
+        write(place, key, parts)
+
+    monkeypatch.setattr(BucketPlace, "write", lose_the_record)
+    with pytest.raises(StoreError, match="row 2 was not stored: the network went away"):
+        store.commit(2, 2 * vector, spec, {})
+    assert store.committed() == {}
+
+
+def test_a_truncated_object_is_noticed(store, vector, spec):
+    store.commit(2, vector, spec, {})
+    store.commit(3, vector, spec, {})
+    place = place_of(store.path).child("weights/c")
+    place.write("2/0", [(place.read("2/0") or b"")[:100]])
+    assert not store.verify(2)
+    with pytest.raises(StoreError, match=r"row 2 .*damaged"):
+        store.read_rows([2, 3])
+    assert store.verify(3)
+
+
+def test_a_missing_bucket_and_a_missing_store_are_said(url, layout):
+    with pytest.raises(StoreError, match="is not an adapter store; make one"):
+        AdapterStore.open(url)
+    with pytest.raises(StoreError, match="there is no such bucket; make it first"):
+        AdapterStore.create("s3://elsewhere/a", layout, base={}, alpha=1.0, n_rows=1, init={})
+
+
+def test_a_server_that_cannot_be_reached_is_an_error_within_seconds(url, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    bucket._client.cache_clear()
+    began = time.perf_counter()
+    with pytest.raises(StoreError, match=r"cannot be read: .*; check the address") as caught:
+        AdapterStore.open(url)
+    assert "\n" not in str(caught.value)
+    assert time.perf_counter() - began < 10
+
+
+def test_a_store_grows_in_a_bucket(store, url, vector, spec):
+    store.grow(9)
+    metadata = json.loads(place_of(url).read("weights/zarr.json") or b"")
+    assert metadata["shape"] == [9, store.size]
+    store.commit(8, vector, spec, {})
+    assert AdapterStore.open(url).verify(8)
