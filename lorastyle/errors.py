@@ -31,8 +31,8 @@ class StoreError(LorastyleError):
     """An adapter store that is missing, foreign, or damaged."""
 
 
-class TooFewAdaptersError(LorastyleError):
-    """Fewer adapters than the computation needs."""
+class TooFewAdaptersError(LorastyleError, ValueError):
+    """Fewer adapters than the computation needs; to scikit-learn, an unfit value."""
 
 
 class StageError(LorastyleError):

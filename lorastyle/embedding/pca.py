@@ -1,137 +1,232 @@
-"""`GramPCA`: PCA for few adapters (n) with very long vectors (p >> n).
-
-The centred n x n Gram matrix has the same non-zero spectrum as the p x p
-covariance, which is therefore never built. Only inner products are needed, so
-any kernel will do: a representation without vectors has a PCA too.
-Source: Turk and Pentland 1991, "Eigenfaces for Recognition"; Schoelkopf et al.
-1998, "Nonlinear component analysis as a kernel eigenvalue problem".
-"""
+"""`GramPCA`: PCA for few rows (n) with very many columns (p >> n), as scikit-learn does it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from lorastyle.embedding.products import products
-from lorastyle.errors import TooFewAdaptersError
+from lorastyle.embedding.products import (
+    BLOCK_COLUMNS,
+    MAX_WORKERS,
+    as_dask,
+    column_blocks,
+    combine_block,
+    products,
+)
+from lorastyle.embedding.spectrum import Matrix, Spectrum
+from lorastyle.store.vectors import AdapterVectors
 
-Matrix = npt.NDArray[np.float64]
+DTYPES = [np.float64, np.float32]
 
 
-class GramPCA:
-    """Principal components of adapters known by their inner products.
+class GramPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Exact PCA from the n x n inner products of the rows; the p x p covariance is never built.
 
-    Fitted attributes, with k components: `explained_variance_` (k,) and
-    `explained_variance_ratio_` (k,); `scores_` (n_fit, k);
-    `negative_share_`, the part of the absolute spectrum that is negative: 0 but
-    for rounding where the inner products come from vectors.
-    Each component's largest score by magnitude is positive, so signs depend
-    neither on chunking nor on the eigensolver.
+    X (n, p) is NumPy, Dask in any chunks, or AdapterVectors, which stay on disk. One pass
+    over its columns fits; unseen rows are projected by their products with the fit rows,
+    which are therefore kept, by reference: do not write to them. Float32 is multiplied
+    about the column mean and added up in float64. What is asked of it is exact to rounding
+    relative to the largest eigenvalue, and components below n * 2.2e-16 of that are not
+    kept, so that there may be fewer than `n_components`.
+
+    Parameters: `n_components`, None for all; `centre=False` analyses rows about zero, not
+    about their mean; `memory_gib` is working memory for column blocks, on top of which come
+    a few n x n matrices; `scheduler` is what `dask.compute` takes, None for the one that is
+    set or a few threads.
+
+    Fitted attributes, with k components: `explained_variance_` (the mean square about zero
+    where uncentred), `explained_variance_ratio_` and `singular_values_`, all (k,) float64;
+    `n_components_`, `n_samples_`, `n_features_in_`; `spectrum_`, all that is known without X.
+    `components_` (k, p) and `mean_` (p,) are made when asked for, each time, with a
+    pass over X: lazy Dask arrays unless X is NumPy. `write_components` keeps them on disk.
+    Each component's largest score on the fit rows by magnitude is positive (of equals,
+    the first row's), whatever the chunks.
+
+    >>> GramPCA(1).fit_transform(np.array([[0.0, 0.0], [3.0, 4.0]]))
+    array([[ 2.5],
+           [-2.5]])
     """
 
     explained_variance_: Matrix
     explained_variance_ratio_: Matrix
-    scores_: Matrix
-    negative_share_: float
+    singular_values_: Matrix
+    spectrum_: Spectrum
+    n_components_: int
+    n_samples_: int
+    n_features_in_: int
 
-    def __init__(self, max_components: int | None = None) -> None:
-        self.max_components = max_components
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        centre: bool = True,
+        memory_gib: float = 1.0,
+        scheduler: Callable[..., Any] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.centre = centre
+        self.memory_gib = memory_gib
+        self.scheduler = scheduler
 
-    def fit(self, gram: Matrix) -> Self:
-        """Fit on the inner products (n_fit, n_fit) of the fit adapters.
+    def fit(self, X: Any, y: None = None) -> Self:
+        """Fit on X (n, p). ValueError for what cannot be fitted on, naming it.
 
-        They may be taken about any origin: centring removes it. Keeps at most
-        n_fit - 1 components, since centring costs a rank, and none whose
-        eigenvalue is lost in rounding. Raises TooFewAdaptersError below two
-        adapters, or where all are the same.
+        TooFewAdaptersError, a ValueError, where all rows are the same, or one is too few.
         """
-        gram = np.asarray(gram, dtype=np.float64)
-        n_fit = len(gram)
-        if n_fit < 2:
-            raise TooFewAdaptersError(f"PCA needs at least 2 adapters, not {n_fit}; train more")
-        self._means = gram.mean(axis=0)
-        eigenvalues, eigenvectors = scipy.linalg.eigh(centred(gram), check_finite=True)
-        eigenvalues, eigenvectors = eigenvalues[::-1], eigenvectors[:, ::-1]
-        kept = self._n_kept(eigenvalues, gram)
-        self._eigenvalues = eigenvalues[:kept]
-        self._eigenvectors = _with_signs(eigenvectors[:, :kept])
-        self._measure(eigenvalues, n_fit)
+        self._check_parameters()
+        self._fit_rows = self._checked(X, reset=True)
+        self.spectrum_ = self._solve(self._fit_rows)
+        self.explained_variance_ = self.spectrum_.explained_variance_
+        self.explained_variance_ratio_ = self.spectrum_.explained_variance_ratio_
+        self.singular_values_ = self.spectrum_.singular_values_
+        self.n_components_ = self.spectrum_.n_components_
+        self.n_samples_ = len(self._fit_rows)
         return self
 
-    def fit_vectors(self, vectors: Any) -> Self:
-        """Fit on the vectors (n_fit, p) themselves, NumPy or Dask in any chunks.
+    def fit_transform(self, X: Any, y: None = None) -> npt.NDArray[np.floating[Any]]:
+        """Fit, and return the fit rows' own scores (n, k), in the precision of X."""
+        self.fit(X)
+        return self.spectrum_.scores_.astype(self._fit_rows.dtype)
 
-        Held-out vectors are then projected with
-        `transform(products(vectors, held_out))`.
+    def transform(self, X: Any) -> npt.NDArray[np.floating[Any]]:
+        """Scores (m, k) of unseen rows X (m, p), in their precision."""
+        check_is_fitted(self, "spectrum_")
+        others = self._checked(X, reset=False)
+        cross = _finite(self._products(self._fit_rows, others))
+        # The store's pass has an origin of its own; products() take theirs about the fit mean.
+        moved = self._by_pass(self._fit_rows) and not self._by_pass(self._fit_rows, others)
+        means = np.zeros(self.n_samples_) if moved else None
+        return self.spectrum_.transform(cross, means).astype(others.dtype)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """The rows (m, p) that have these scores (m, k), as close as components come.
+
+        Lazy unless the fit rows are NumPy, and without forming the components.
         """
-        return self.fit(products(vectors))
+        check_is_fitted(self, "spectrum_")
+        scores = np.asarray(X, np.float64)
+        if scores.ndim != 2 or scores.shape[1] != self.n_components_:
+            raise ValueError(
+                f"scores have shape {scores.shape}, expected (m, {self.n_components_}): "
+                "a column for each component"
+            )
+        return self._combine(scores @ self.spectrum_.weights_.T, restore=self.centre)
 
     @property
-    def n_components_(self) -> int:
-        """How many components were kept."""
-        return len(self._eigenvalues)
+    def components_(self) -> Any:
+        """The components (k, p), of unit length: lazy unless the fit rows are NumPy."""
+        check_is_fitted(self, "spectrum_")
+        return self._combine(self.spectrum_.weights_.T, restore=False)
 
-    def transform(self, cross: Matrix) -> Matrix:
-        """Scores (m, k) from the inner products (m, n_fit) with the fit adapters.
+    @property
+    def mean_(self) -> Any:
+        """The origin (p,) float64: the mean of the fit rows, zeros where uncentred."""
+        check_is_fitted(self, "spectrum_")
+        if not self.centre:
+            return np.zeros(self.n_features_in_)
+        rows = self._fit_rows
+        rows = rows if isinstance(rows, np.ndarray) else as_dask(rows, self._block_columns(rows))
+        return rows.mean(axis=0, dtype=np.float64)
 
-        Both sides must be taken about the origin that the fitted Gram matrix was.
-        """
-        cross = np.asarray(cross, dtype=np.float64)
-        about_mean = (
-            cross - cross.mean(axis=1, keepdims=True) - self._means[None, :] + self._means.mean()
+    def _solve(self, rows: Any) -> Spectrum:
+        """The choice of solver: the whole Gram matrix, exact, which n x n must fit memory for."""
+        spectrum = Spectrum(self.n_components, centre=self.centre)
+        return spectrum.fit(_finite(self._products(rows)))
+
+    def _products(self, rows: Any, others: Any = None) -> Matrix:
+        """Products (n, n), or (m, n) with others."""
+        options: dict[str, Any] = {"scheduler": self.scheduler}
+        if self._by_pass(rows, others):
+            # Here, so that arrays in memory do without the machinery of the store's pass.
+            from lorastyle.embedding.gram_pass import cross_of, gram_of
+
+            options["memory_gib"] = self.memory_gib
+            return gram_of(rows, **options) if others is None else cross_of(rows, others, **options)
+        width = self._block_columns(rows, 0 if others is None else len(others))
+        return products(rows, others, width, centre=self.centre, **options)
+
+    def _by_pass(self, rows: Any, others: Any = None) -> bool:
+        """Whether the pass over the store makes these products, or products() do."""
+        return isinstance(rows, AdapterVectors) and self.centre and not isinstance(others, da.Array)
+
+    def _combine(self, weights: Matrix, restore: bool) -> Any:
+        """Weighted sums (q, p) of the fit rows, with weights (q, n)."""
+        rows, centre = self._fit_rows, self.centre
+        width = self._block_columns(rows, len(weights))
+        if isinstance(rows, np.ndarray):
+            result = np.empty((len(weights), rows.shape[1]), rows.dtype)
+            for columns in column_blocks(rows.shape[1], width):
+                result[:, columns] = combine_block(rows[:, columns], weights, centre, restore)
+            return result
+        lazy = as_dask(rows, width).rechunk((-1, width))
+        return lazy.map_blocks(
+            combine_block,
+            weights=weights,
+            centre=centre,
+            restore=restore,
+            chunks=((len(weights),), lazy.chunks[1]),
+            dtype=lazy.dtype,
+            meta=np.empty((0, 0), lazy.dtype),
         )
-        return np.asarray(about_mean @ (self._eigenvectors / np.sqrt(self._eigenvalues)))
 
-    def components(self, vectors: Any) -> Any:
-        """The components (k, p) themselves, from the fit vectors (n_fit, p).
+    def _block_columns(self, rows: Any, n_others: int = 0) -> int:
+        """Columns of a block, held twice, when every worker has one."""
+        share = int(self.memory_gib * 2**30) // MAX_WORKERS
+        column_bytes = 2 * (len(rows) + n_others) * int(rows.dtype.itemsize)
+        return max(1, min(BLOCK_COLUMNS, share // column_bytes))
 
-        NumPy gives NumPy and a Dask array stays lazy: only who asks pays for k x p.
-        """
-        weights = self._eigenvectors / np.sqrt(self._eigenvalues)
-        # Columns of `weights` sum to zero, so the mean drops out by itself; taking it
-        # away first keeps float32 vectors with a large mean exact.
-        return weights.T @ (vectors - vectors.mean(axis=0))
+    def _check_parameters(self) -> None:
+        k: Any = self.n_components
+        if k is not None and not (isinstance(k, int | np.integer) and k >= 1):
+            raise ValueError(f"n_components is {k!r}; choose a whole number from 1, or None")
+        if not self.memory_gib > 0:
+            raise ValueError(f"memory_gib is {self.memory_gib!r}; choose a positive number")
 
-    def _n_kept(self, eigenvalues: Matrix, gram: Matrix) -> int:
-        n_fit = len(gram)
-        # Rounding is relative to the uncentred entries, which may be far larger.
-        largest = max(float(eigenvalues[0]), float(np.abs(np.diagonal(gram)).max()))
-        real = int(np.sum(eigenvalues > n_fit * np.finfo(np.float64).eps * largest))
-        if real == 0:
-            raise TooFewAdaptersError(
-                f"all {n_fit} adapters are the same, there is nothing to analyse; train them "
-                "on different images"
+    def _checked(self, X: Any, *, reset: bool) -> Any:
+        """X in float32 or float64; what is not an array already becomes one."""
+        least = 2 if reset and self.centre else 1
+        if not isinstance(X, da.Array | AdapterVectors):
+            return validate_data(self, X, reset=reset, dtype=DTYPES, ensure_min_samples=least)
+        if X.ndim != 2 or np.isnan(X.shape).any():
+            raise ValueError(
+                f"X has shape {X.shape}, expected (n, p); reshape it, or compute_chunk_sizes()"
             )
-        limit = n_fit - 1 if self.max_components is None else self.max_components
-        return min(real, n_fit - 1, limit)
+        if reset:
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = X.shape[1]
+        elif X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but GramPCA is expecting {self.n_features_in_} "
+                "features as input"
+            )
+        if np.issubdtype(X.dtype, np.complexfloating):
+            raise ValueError("Complex data not supported: X is complex; take its real part")
+        return X if isinstance(X, AdapterVectors) or X.dtype in DTYPES else X.astype(np.float64)
 
-    def _measure(self, eigenvalues: Matrix, n_fit: int) -> None:
-        kept = self._eigenvalues
-        self.scores_ = self._eigenvectors * np.sqrt(kept)
-        self.explained_variance_ = kept / (n_fit - 1)
-        positive = eigenvalues[eigenvalues > 0].sum()
-        self.explained_variance_ratio_ = kept / positive
-        self.negative_share_ = float(
-            -eigenvalues[eigenvalues < 0].sum() / np.abs(eigenvalues).sum()
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> dict[str, Any]:
+        """A notebook would look at every attribute, and so compute the components: show none."""
+        return {}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _finite(gram: Matrix) -> Matrix:
+    if not np.isfinite(gram).all():
+        raise ValueError(
+            "X has NaN or infinite entries, or such as overflow when squared; leave those "
+            "rows out, or scale X"
         )
-
-
-def centred(gram: Matrix) -> Matrix:
-    """Inner products (n, n) about the mean, exactly symmetric.
-
-    >>> centred(np.array([[1.0, 1.0], [1.0, 9.0]]))
-    array([[ 2., -2.],
-           [-2.,  2.]])
-    """
-    means = gram.mean(axis=0)
-    result = gram - means[None, :] - means[:, None] + means.mean()
-    return np.asarray((result + result.T) / 2)
-
-
-def _with_signs(eigenvectors: Matrix) -> Matrix:
-    largest = np.abs(eigenvectors).argmax(axis=0)
-    signs = np.sign(eigenvectors[largest, np.arange(eigenvectors.shape[1])])
-    return np.asarray(eigenvectors * signs)
+    return gram

@@ -2,42 +2,69 @@
 
 The column mean is taken off inside each block. PCA does not notice, since
 centring removes any origin, but float32 does: raw products of vectors whose mean
-is much larger than their spread lose the spread.
+is much larger than their spread lose the spread. Where products about zero are
+asked for, what the mean adds is put back in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dask
 import dask.array as da
+import dask.base
+import dask.threaded
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from lorastyle.store.vectors import AdapterVectors
 
 Block = npt.NDArray[np.floating[Any]]
 Gram = npt.NDArray[np.float64]
 
 BLOCK_COLUMNS = 65_536
+MAX_WORKERS = 4
+"""Blocks in hand at once with Dask's own threads, at most."""
 
 
-def products(vectors: Any, others: Any = None, block_columns: int = BLOCK_COLUMNS) -> Gram:
-    """Inner products about the mean of `vectors`, float64.
+def products(
+    vectors: Any,
+    others: Any = None,
+    block_columns: int = BLOCK_COLUMNS,
+    *,
+    centre: bool = True,
+    scheduler: Callable[..., Any] | None = None,
+) -> Gram:
+    """Inner products about the mean of `vectors`, or about zero, float64.
 
-    Shapes: vectors (n, p) and others (m, p), NumPy or Dask; the result is (n, n), or
-    (m, n) where there are others. A Dask array is read once, in blocks of its own
-    column chunks, with the scheduler that is set; a block holds every row.
+    Shapes: vectors (n, p) and others (m, p), each NumPy, Dask or AdapterVectors; the
+    result is (n, n), or (m, n) where there are others. A block holds every row of
+    `block_columns` columns, wherever chunks end; the block is what memory grows
+    with, and the result is the same bits for every chunking. A Dask array whose
+    chunks are wider is sliced, few blocks at a time: sources that can be sliced read
+    those columns only, others are computed again for each few blocks.
     """
-    if isinstance(vectors, da.Array) or isinstance(others, da.Array):
-        return _lazy_products(da.asarray(vectors), others)
+    if not isinstance(vectors, np.ndarray) or not isinstance(others, np.ndarray | None):
+        return _lazy_products(
+            as_dask(vectors, block_columns),
+            None if others is None else as_dask(others, block_columns),
+            block_columns,
+            centre,
+            scheduler,
+        )
     total: Gram = np.zeros((len(vectors if others is None else others), len(vectors)))
-    for columns in _column_blocks(vectors.shape[1], block_columns):
+    for columns in column_blocks(vectors.shape[1], block_columns):
         beside = None if others is None else others[:, columns]
-        total += block_products(vectors[:, columns], beside)
+        total += block_products(vectors[:, columns], beside, centre=centre)
     return total
 
 
-def block_products(block: Block, others: Block | None = None, *, overwrite: bool = False) -> Gram:
+def block_products(
+    block: Block, others: Block | None = None, *, centre: bool = True, overwrite: bool = False
+) -> Gram:
     """Products of one column block (n, w), or of (m, w) with it, about its column mean.
 
     Float32 products and, when the caller adds blocks up, float64 sums: rounding
@@ -46,28 +73,63 @@ def block_products(block: Block, others: Block | None = None, *, overwrite: bool
     mean = block.mean(axis=0, dtype=np.float64).astype(block.dtype)
     about_mean = np.subtract(block, mean, out=block if overwrite else None)
     # One operand twice: NumPy then calls syrk, half the work of a general product.
-    beside = about_mean if others is None else others.astype(block.dtype, copy=False) - mean
-    return np.asarray(beside @ about_mean.T, np.float64)
+    beside = about_mean if others is None else (others - mean).astype(block.dtype, copy=False)
+    result = np.asarray(beside @ about_mean.T, np.float64)
+    return result if centre else result + _from_mean(beside, about_mean, mean)
 
 
-def _column_blocks(n_columns: int, width: int) -> Iterator[slice]:
+def combine_block(block: Block, weights: Gram, centre: bool, restore: bool = False) -> Block:
+    """Weighted sums (q, w) of the rows of one block (n, w), with weights (q, n).
+
+    Centred, the rows are taken about their mean, which `restore` adds again: for
+    weights that sum to zero that changes rounding only, and float32 needs it.
+    """
+    mean = block.mean(axis=0, dtype=np.float64)
+    rows = block - mean.astype(block.dtype) if centre else block
+    result = weights.astype(block.dtype) @ rows
+    return np.asarray(result + mean if restore else result, block.dtype)
+
+
+def column_blocks(n_columns: int, width: int) -> Iterator[slice]:
+    """Neighbouring column ranges of this width; the last may be narrower."""
     for start in range(0, n_columns, width):
         yield slice(start, min(start + width, n_columns))
 
 
-def _lazy_products(vectors: da.Array, others: Any) -> Gram:
-    vectors = vectors.rechunk({0: -1})
-    blocks = vectors.to_delayed().reshape(-1)
-    if others is None:
-        besides = [None] * len(blocks)
-    else:
-        chunks = (-1, vectors.chunks[1])
-        besides = da.asarray(others).rechunk(chunks).to_delayed().reshape(-1)
-    task = dask.delayed(block_products, traverse=False)
-    (total,) = dask.compute(
-        tree_sum([task(block, beside) for block, beside in zip(blocks, besides, strict=True)])
-    )
-    return np.asarray(total)
+def as_dask(vectors: Any, block_columns: int = BLOCK_COLUMNS) -> da.Array:
+    """The same matrix as a lazy Dask array; AdapterVectors are read in column blocks.
+
+    Each block's task reads the files itself: it may run on another machine.
+    """
+    if isinstance(vectors, da.Array):
+        return vectors
+    if not isinstance(vectors, AdapterVectors):
+        # Without a name of its own the array would be hashed for one: a pass for nothing.
+        return da.from_array(vectors, chunks=(-1, block_columns), name=False)
+    read = dask.delayed(vectors.read, pure=False)
+    blocks = [
+        da.from_delayed(
+            read(columns), (len(vectors), columns.stop - columns.start), dtype=vectors.dtype
+        )
+        for columns in column_blocks(vectors.shape[1], block_columns)
+    ]
+    return da.concatenate(blocks, axis=1)
+
+
+def compute(value: Any, scheduler: Callable[..., Any] | None = None) -> Any:
+    """Compute a Dask value, with one BLAS thread a task.
+
+    Without a `scheduler`, with the one that is set; without that, with few threads.
+    """
+    options: dict[str, Any] = {}
+    if scheduler is not None:
+        options = {"scheduler": scheduler}
+    elif dask.base.get_scheduler() is None:
+        n_workers = min(MAX_WORKERS, os.cpu_count() or 1)
+        options = {"scheduler": dask.threaded.get, "num_workers": n_workers}
+    with threadpool_limits(1):
+        (result,) = dask.compute(value, **options)
+    return result
 
 
 def tree_sum(parts: list[Any], fan_in: int = 4) -> Any:
@@ -87,3 +149,39 @@ def sum_of(grams: list[Gram]) -> Gram:
     for gram in grams[1:]:
         total += gram
     return total
+
+
+def _from_mean(others: Block, vectors: Block, mean: Block) -> Gram:
+    """What (others + mean) . (vectors + mean) has besides others . vectors: (m, n)."""
+    exact = mean.astype(np.float64)
+    left = np.einsum("ij,j->i", others, exact)
+    right = left if others is vectors else np.einsum("ij,j->i", vectors, exact)
+    return np.asarray(left[:, None] + right[None, :] + exact @ exact)
+
+
+def _lazy_products(
+    vectors: da.Array,
+    others: da.Array | None,
+    block_columns: int,
+    centre: bool,
+    scheduler: Callable[..., Any] | None,
+) -> Gram:
+    task = dask.delayed(block_products)
+    parts = []
+    for columns in column_blocks(vectors.shape[1], block_columns):
+        beside = None if others is None else _one_block(others, columns)
+        parts.append(task(_one_block(vectors, columns), beside, centre=centre))
+    widest = max(max(array.chunks[1]) for array in (vectors, others) if array is not None)
+    if widest <= block_columns:
+        return np.asarray(compute(tree_sum(parts), scheduler))
+    # Few at a time: parts of a chunk that many blocks share would all wait in memory for
+    # their turn.
+    total: Gram = np.zeros((len(vectors if others is None else others), len(vectors)))
+    for first in range(0, len(parts), MAX_WORKERS):
+        total += compute(tree_sum(parts[first : first + MAX_WORKERS]), scheduler)
+    return total
+
+
+def _one_block(array: da.Array, columns: slice) -> Any:
+    (block,) = array[:, columns].rechunk(-1).to_delayed().reshape(-1)
+    return block

@@ -8,7 +8,8 @@ calibrated with queries made from training images.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,19 @@ import pandas as pd
 
 from lorastyle.embedding.calibration import Calibration, CalibrationForm, fit_calibration
 from lorastyle.embedding.gram import GramSet
-from lorastyle.embedding.pca import GramPCA
 from lorastyle.embedding.products import Gram
-from lorastyle.errors import TooFewAdaptersError
+from lorastyle.embedding.space_file import (
+    DAMAGE,
+    damaged,
+    read_archive,
+    table_from_facts,
+    table_to_facts,
+    write_archive,
+)
+from lorastyle.embedding.spectrum import Spectrum
+from lorastyle.errors import StageError, TooFewAdaptersError
 from lorastyle.records import Role
+from lorastyle.store.adapter_store import TABLE_COLUMNS
 
 Task = Literal["clustering", "retrieval"]
 Rows = npt.NDArray[np.int64]
@@ -40,7 +50,7 @@ class StyleSpace:
     table: pd.DataFrame
     fit_rows: Rows
     calibration_rows: Rows
-    pca: GramPCA
+    pca: Spectrum
     calibration: Calibration
     _raw: Scores = field(repr=False)
     """Uncalibrated scores of every adapter of the table, (n, k)."""
@@ -81,6 +91,80 @@ class StyleSpace:
         held_out = ~np.isin(rows, self.fit_rows)
         return np.where(held_out[:, None], self.calibration.apply(scores), scores)
 
+    def project(
+        self,
+        cross: npt.ArrayLike,
+        *,
+        fit_means: npt.ArrayLike | None = None,
+        calibrated: bool = True,
+        n_components: int | None = None,
+    ) -> Scores:
+        """Scores (m, k) of adapters from their inner products (m, n_fit) with the fit ones.
+
+        In the order of `fit_rows`. For vectors the products may be taken about any origin:
+        the one of the Gram matrix that the space was fitted on, or another one together
+        with `fit_means` (n_fit,), the mean product of the fit adapters with each of them
+        about that origin. Raises StageError for products with others than the fit adapters.
+        """
+        cross = np.asarray(cross, np.float64)
+        if cross.ndim != 2 or cross.shape[1] != len(self.fit_rows):
+            raise StageError(
+                f"the inner products have shape {cross.shape}, the space needs a column for each "
+                f"of its {len(self.fit_rows)} fit adapters; take them with `fit_rows`"
+            )
+        means = None if fit_means is None else np.asarray(fit_means, np.float64)
+        scores = self.pca.transform(cross, means)[:, :n_components]
+        return self.calibration.apply(scores) if calibrated else scores
+
+    def save(self, path: Path) -> None:
+        """Write all that placing unseen adapters needs to one file, all of it or nothing."""
+        arrays = {name: getattr(self, name) for name in ("fit_rows", "calibration_rows", "_raw")}
+        arrays |= {"scale": self.calibration.scale, "shift": self.calibration.shift}
+        arrays |= {f"pca/{name}": array for name, array in self.pca.to_arrays().items()}
+        facts = {name: getattr(self, name) for name in ("task", "representation", "sub_network")}
+        write_archive(path, arrays, {**facts, "table": table_to_facts(self.table)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote, bit for bit. Raises StageError for anything else."""
+        arrays, facts = read_archive(path)
+        try:
+            pca = {name[4:]: array for name, array in arrays.items() if name.startswith("pca/")}
+            space = cls(
+                facts["task"],
+                facts["representation"],
+                facts["sub_network"],
+                table_from_facts(facts["table"]),
+                arrays["fit_rows"],
+                arrays["calibration_rows"],
+                Spectrum.from_arrays(pca),
+                Calibration(arrays["scale"], arrays["shift"]),
+                arrays["_raw"],
+            )
+            space._check()
+        except DAMAGE as error:
+            raise damaged(path) from error
+        return space
+
+    def _check(self) -> None:
+        """Raise ValueError or KeyError where the parts do not belong together."""
+        k, n_fit = self.n_components, len(self.fit_rows)
+        shapes = [
+            (self._raw, (len(self.table), k), np.float64),
+            (self.calibration.scale, (k,), np.float64),
+            (self.calibration.shift, (k,), np.float64),
+            (self.fit_rows, (self.pca.n_fit_,), np.int64),
+            (self.calibration_rows, (len(self.calibration_rows),), np.int64),
+        ]
+        fits = all(part.shape == shape and part.dtype == dtype for part, shape, dtype in shapes)
+        finite = all(np.isfinite(part).all() for part, *_ in shapes)
+        names = (self.task, self.representation, self.sub_network)
+        if not (fits and finite and n_fit and all(isinstance(name, str) for name in names)):
+            raise ValueError("the parts do not belong together")
+        if self.task not in get_args(Task) or not set(TABLE_COLUMNS) <= set(self.table.columns):
+            raise ValueError(f"the task is {self.task!r}, the columns {list(self.table.columns)}")
+        self._positions(np.concatenate([self.fit_rows, self.calibration_rows]))
+
     def _positions(self, rows: Rows) -> Rows:
         position = pd.Index(self.table["row"]).get_indexer(pd.Index(np.asarray(rows, np.int64)))
         if (position < 0).any():
@@ -113,7 +197,7 @@ def build_space(
         )
     gram = grams.matrix(representation, sub_network)
     fit, everyone = grams.positions(fit_rows), grams.positions(table["row"])
-    pca = GramPCA(max_components).fit(gram[np.ix_(fit, fit)])
+    pca = Spectrum(max_components).fit(gram[np.ix_(fit, fit)])
     raw = _raw_scores(pca, gram, fit, everyone)
     calibration = _calibrate(table, raw, fit_rows, calibration_rows, form)
     return StyleSpace(
@@ -149,7 +233,7 @@ def _sorted(rows: pd.Series[int]) -> Rows:
     return np.sort(rows.to_numpy(np.int64))
 
 
-def _raw_scores(pca: GramPCA, gram: Gram, fit: Rows, everyone: Rows) -> Scores:
+def _raw_scores(pca: Spectrum, gram: Gram, fit: Rows, everyone: Rows) -> Scores:
     raw = pca.transform(gram[np.ix_(everyone, fit)])
     # The eigendecomposition's own scores for fit rows: equal to rounding, but exact.
     place = {int(position): i for i, position in enumerate(fit)}

@@ -3,19 +3,18 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from lorastyle.embedding.pca import GramPCA
-from lorastyle.embedding.products import products
-from lorastyle.errors import TooFewAdaptersError
+from lorastyle.embedding.spectrum import Spectrum
+from lorastyle.store.vectors import AdapterVectors
 
 N, P = 40, 3000
+CHUNKINGS = [(40, 3000), (40, 100), (1, 3000), (7, 450)]
 
 
 @pytest.fixture(scope="module")
-def vectors() -> np.ndarray:
+def points() -> np.ndarray:
     rng = np.random.default_rng(0)
     spectrum = np.arange(1, N + 1) ** -0.7
     return (rng.standard_normal((N, N)) * spectrum) @ rng.standard_normal((N, P)) + 5.0
@@ -26,114 +25,174 @@ def held_out() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((9, P)) + 5.0
 
 
-def aligned(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Scores with each component's sign as in the reference."""
-    return scores * np.sign((scores * reference).sum(axis=0))
+def matrices() -> dict[str, np.ndarray]:
+    """What PCA meets, and what numerical codes break on."""
+    rng = np.random.default_rng(7)
+
+    def normal(n: int, p: int) -> np.ndarray:
+        return rng.standard_normal((n, p)) * np.arange(1, p + 1) ** -0.3 + 2.0
+
+    constant = normal(15, 60)
+    constant[:, ::3] = 7.0
+    return {
+        "more columns": normal(12, 300),
+        "more rows": normal(60, 9),
+        "square": normal(20, 20),
+        "two rows": normal(2, 50),
+        "one column": normal(6, 1),
+        "rank 3": rng.standard_normal((15, 3)) @ normal(3, 80),
+        "duplicated rows": np.repeat(normal(5, 70), 3, axis=0),
+        "constant columns": constant,
+    }
 
 
-CHUNKINGS = [(40, 3000), (40, 100), (1, 3000), (7, 450)]
+MATRICES = matrices()
+
+
+def sign_of(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """The sign (k,) of each component against the reference's."""
+    return np.sign((found * expected).sum(axis=0))
+
+
+def assert_is_sklearns(pca: GramPCA, rows: np.ndarray, held_out: np.ndarray) -> None:
+    """Everything that has a meaning: past the rank, scikit-learn's directions have none."""
+    reference = PCA(svd_solver="full").fit(rows)
+    k, scale = pca.n_components_, reference.singular_values_[0]
+    real = reference.singular_values_ > 1e-7 * scale
+    assert k == real.sum()
+    for name in ("explained_variance_", "explained_variance_ratio_", "singular_values_"):
+        np.testing.assert_allclose(getattr(pca, name), getattr(reference, name)[:k], rtol=1e-8)
+    expected, projected = reference.transform(rows)[:, :k], reference.transform(held_out)[:, :k]
+    found = pca.transform(rows)
+    signs = sign_of(found, expected)
+    np.testing.assert_allclose(found * signs, expected, atol=1e-8 * scale)
+    np.testing.assert_allclose(pca.transform(held_out) * signs, projected, atol=1e-8 * scale)
+    np.testing.assert_allclose(np.asarray(pca.mean_), reference.mean_, atol=1e-12 * scale)
+    components = np.asarray(pca.components_)
+    np.testing.assert_allclose(components * signs[:, None], reference.components_[:k], atol=1e-7)
+    rebuilt = projected @ reference.components_[:k] + reference.mean_
+    found = np.asarray(pca.inverse_transform(pca.transform(held_out)))
+    np.testing.assert_allclose(found, rebuilt, atol=1e-7 * scale)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_it_is_sklearns_full_pca_for_every_shape_and_rank(name):
+    rows = MATRICES[name]
+    held_out = np.random.default_rng(8).standard_normal((4, rows.shape[1])) + rows.mean()
+    assert_is_sklearns(GramPCA().fit(rows), rows, held_out)
 
 
 @pytest.mark.parametrize("chunks", CHUNKINGS)
-def test_gram_pca_equals_sklearn_for_every_chunking(vectors, held_out, chunks):
-    reference = PCA(svd_solver="full").fit(vectors)
-    lazy = da.from_array(vectors, chunks=chunks)
-    pca = GramPCA().fit_vectors(lazy)
+def test_it_is_sklearns_full_pca_for_every_chunking(points, held_out, chunks):
+    assert_is_sklearns(GramPCA().fit(da.from_array(points, chunks=chunks)), points, held_out)
+
+
+@pytest.mark.parametrize("chunks", CHUNKINGS)
+def test_dask_in_any_chunks_gives_numpys_bits(points, held_out, chunks):
+    eager, lazy = GramPCA(9).fit(points), GramPCA(9).fit(da.from_array(points, chunks=chunks))
+    beside = da.from_array(held_out, chunks=(4, 70))
+    np.testing.assert_array_equal(lazy.transform(beside), eager.transform(held_out))
+    np.testing.assert_array_equal(lazy.spectrum_.scores_, eager.spectrum_.scores_)
+    assert isinstance(lazy.components_, da.Array)
+    np.testing.assert_array_equal(lazy.components_.compute(), eager.components_)
+
+
+def test_a_row_a_million_times_the_others_costs_only_what_is_relative_to_it():
+    """Inner products square: what is left of the others is exact to 2e-16 of the largest."""
+    rows = MATRICES["more columns"].copy()
+    rows[3] *= 1e6
+    reference, pca = PCA(svd_solver="full").fit(rows), GramPCA().fit(rows)
     k = pca.n_components_
-    assert k == N - 1
-    variance = reference.explained_variance_[:k]
-    np.testing.assert_allclose(pca.explained_variance_, variance, rtol=1e-9)
-    ratio = reference.explained_variance_ratio_[:k]
-    np.testing.assert_allclose(pca.explained_variance_ratio_, ratio, rtol=1e-9)
-    expected = reference.transform(vectors)[:, :k]
-    np.testing.assert_allclose(aligned(pca.scores_, expected), expected, atol=1e-8)
-    expected_held_out = reference.transform(held_out)[:, :k]
-    projected = pca.transform(products(lazy, da.from_array(held_out, chunks=(4, 70))))
-    signs = np.sign((pca.scores_ * expected).sum(axis=0))
-    np.testing.assert_allclose(projected * signs, expected_held_out, atol=1e-8)
+    assert k == len(rows) - 1
+    error = np.abs(pca.explained_variance_ - reference.explained_variance_[:k]).max()
+    assert error < 1e-14 * reference.explained_variance_[0]
+    expected = reference.transform(rows)[:, 0]
+    found = pca.fit_transform(rows)[:, 0]
+    np.testing.assert_allclose(found * np.sign(found @ expected), expected, rtol=1e-9)
 
 
-def test_components_are_made_on_demand_and_are_sklearns(vectors):
-    reference = PCA(n_components=12, svd_solver="full").fit(vectors)
-    pca = GramPCA(12).fit_vectors(vectors)
-    eager = pca.components(vectors)
-    lazy = pca.components(da.from_array(vectors, chunks=(40, 500)))
-    assert isinstance(lazy, da.Array)
-    np.testing.assert_allclose(lazy.compute(), eager, atol=1e-12)
-    expected = reference.components_
-    np.testing.assert_allclose(aligned(eager.T, expected.T).T, expected, atol=1e-9)
-    np.testing.assert_allclose(eager @ eager.T, np.eye(12), atol=1e-9)
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_uncentred_it_is_the_singular_value_decomposition(name, lazy):
+    rows = MATRICES[name]
+    left, values, right = np.linalg.svd(rows, full_matrices=False)
+    pca = GramPCA(centre=False).fit(da.from_array(rows, chunks=(3, 8)) if lazy else rows)
+    k = pca.n_components_
+    assert k == (values > 1e-7 * values[0]).sum()
+    np.testing.assert_allclose(pca.singular_values_, values[:k], rtol=1e-8)
+    np.testing.assert_allclose(pca.explained_variance_, values[:k] ** 2 / len(rows), rtol=1e-8)
+    expected = left[:, :k] * values[:k]
+    found = pca.transform(rows)
+    signs = sign_of(found, expected)
+    np.testing.assert_allclose(found * signs, expected, atol=1e-7 * values[0])
+    components = np.asarray(pca.components_) * signs[:, None]
+    np.testing.assert_allclose(components, right[:k], atol=1e-6)
+    assert not pca.mean_.any()
+    rebuilt = np.asarray(pca.inverse_transform(found))
+    np.testing.assert_allclose(rebuilt, rows, atol=1e-7 * values[0])
 
 
-@pytest.mark.parametrize("chunks", CHUNKINGS)
-def test_signs_do_not_depend_on_chunking(vectors, chunks):
-    pca = GramPCA().fit_vectors(da.from_array(vectors, chunks=chunks))
-    largest = np.abs(pca.scores_).argmax(axis=0)
-    assert (pca.scores_[largest, np.arange(pca.n_components_)] > 0).all()
-    np.testing.assert_allclose(pca.scores_, GramPCA().fit_vectors(vectors).scores_, atol=1e-8)
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_unseen_rows_score_the_same_by_products_and_by_components(points, held_out, centre, dtype):
+    pca = GramPCA(12, centre=centre).fit(points.astype(dtype))
+    by_products = pca.transform(held_out.astype(dtype))
+    by_components = (held_out - pca.mean_) @ pca.components_.astype(np.float64).T
+    tolerance = (1e-5 if dtype is np.float32 else 1e-12) * np.abs(by_products).max()
+    np.testing.assert_allclose(by_products, by_components, atol=tolerance)
+    assert by_products.dtype == pca.components_.dtype == dtype
 
 
-def test_float32_vectors_with_a_mean_far_above_their_spread_keep_their_spectrum(vectors):
+def test_components_are_orthonormal_however_many(points):
+    for k in (3, 39):
+        components = GramPCA(k).fit(points).components_
+        np.testing.assert_allclose(components @ components.T, np.eye(k), atol=1e-9)
+
+
+def test_float32_vectors_with_a_mean_far_above_their_spread_keep_their_spectrum(points):
     """1e4 times the spread, where products of raw float32 vectors are noise."""
-    exact = vectors - vectors.mean(axis=0)
+    exact = points - points.mean(axis=0)
     lifted = (exact + 1e4 * np.abs(exact).std()).astype(np.float32)
-    expected = PCA(svd_solver="full").fit(lifted.astype(np.float64)).explained_variance_[:-1]
-    found = GramPCA(N - 1).fit_vectors(lifted).explained_variance_
-    raw = GramPCA(N - 1).fit(lifted @ lifted.T).explained_variance_
-    error, raw_error = np.abs(found - expected).max(), np.abs(raw[:5] - expected[:5]).max()
+    reference = PCA(svd_solver="full").fit(lifted.astype(np.float64))
+    expected = reference.explained_variance_[:-1]
+    pca = GramPCA(N - 1).fit(lifted)
+    raw = Spectrum(N - 1).fit(lifted @ lifted.T).explained_variance_
+    error = np.abs(pca.explained_variance_ - expected).max()
     assert error < 2e-7 * expected[0]
-    assert raw_error > 1e3 * error
+    assert np.abs(raw[:5] - expected[:5]).max() > 1e3 * error
+    unseen = reference.transform(lifted[:3] + np.float32(1))[:, :5]
+    found = pca.transform(lifted[:3] + np.float32(1))[:, :5]
+    np.testing.assert_allclose(np.abs(found), np.abs(unseen), atol=1e-5 * np.abs(unseen).max())
 
 
-@given(st.floats(-1e3, 1e3), st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
-def test_no_origin_of_the_inner_products_is_noticed(shift, seed):
-    rng = np.random.default_rng(seed)
-    fit, others = rng.standard_normal((8, 60)), rng.standard_normal((3, 60))
-    pca = GramPCA().fit(fit @ fit.T)
-    moved = GramPCA().fit((fit + shift) @ (fit + shift).T)
-    np.testing.assert_allclose(moved.explained_variance_, pca.explained_variance_, rtol=1e-6)
-    cross = (others + shift) @ (fit + shift).T
-    projected, expected = moved.transform(cross), pca.transform(others @ fit.T)
-    np.testing.assert_allclose(aligned(projected, expected), expected, atol=1e-5)
+@pytest.mark.parametrize("sub_network", ["full", "feed_forward"])
+@pytest.mark.parametrize("centre", [True, False])
+def test_a_store_is_fitted_and_projected_without_being_in_memory(
+    store, vectors, rows, sub_network, centre
+):
+    (columns,) = store.layout.columns(sub_network)
+    inside = vectors[:, columns]
+    fit, unseen = np.arange(12), np.arange(12, 17)
+    on_disk = AdapterVectors.of(store, rows, sub_network)
+    eager = GramPCA(8, centre=centre).fit(inside[fit])
+    pca = GramPCA(8, centre=centre).fit(on_disk.take(fit))
+    np.testing.assert_allclose(pca.explained_variance_, eager.explained_variance_, rtol=1e-5)
+    expected = eager.transform(inside[unseen])
+    tolerance = 1e-5 * np.abs(eager.spectrum_.scores_).max()
+    for others in (
+        on_disk.take(unseen),
+        inside[unseen],
+        da.from_array(inside[unseen], chunks=(2, 40)),
+    ):
+        np.testing.assert_allclose(pca.transform(others), expected, atol=tolerance)
+    np.testing.assert_allclose(pca.components_.compute(), eager.components_, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(pca.mean_), eager.mean_, atol=1e-12)
+    rebuilt = pca.inverse_transform(expected).compute()
+    np.testing.assert_allclose(rebuilt, eager.inverse_transform(expected), atol=tolerance)
 
 
-def test_transforming_the_fit_adapters_gives_their_scores(vectors):
-    gram = vectors @ vectors.T
-    pca = GramPCA().fit(gram)
-    np.testing.assert_allclose(pca.transform(gram), pca.scores_, atol=1e-7)
-
-
-def test_repeated_adapters_cost_components_not_sanity():
-    vectors = np.repeat(np.random.default_rng(2).standard_normal((4, 50)), 3, axis=0)
-    pca = GramPCA().fit(vectors @ vectors.T)
-    assert pca.n_components_ == 3
-    assert np.isfinite(pca.transform(vectors @ vectors.T)).all()
-
-
-def test_a_negative_spectrum_is_reported_and_not_used():
-    eigenvectors = np.linalg.qr(np.random.default_rng(4).standard_normal((6, 6)))[0]
-    gram = eigenvectors @ np.diag([5.0, 3, 2, 1, -1, -2]) @ eigenvectors.T
-    pca = GramPCA().fit(gram)
-    assert 0.1 < pca.negative_share_ < 0.4
-    assert (pca.explained_variance_ > 0).all()
-    assert GramPCA().fit(gram @ gram.T).negative_share_ < 1e-12
-
-
-def test_max_components_keeps_the_first(vectors):
-    everything, few = GramPCA().fit_vectors(vectors), GramPCA(5).fit_vectors(vectors)
-    np.testing.assert_array_equal(few.scores_, everything.scores_[:, :5])
-    assert GramPCA(1000).fit_vectors(vectors).n_components_ == N - 1
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_too_few_adapters_are_an_error(n):
-    with pytest.raises(TooFewAdaptersError, match=f"at least 2 adapters, not {n}"):
-        GramPCA().fit(np.zeros((n, n)))
-
-
-def test_adapters_that_are_all_the_same_are_an_error():
-    vector = np.random.default_rng(6).standard_normal(100)
-    vectors = np.tile(vector, (5, 1))
-    with pytest.raises(TooFewAdaptersError, match="all 5 adapters are the same"):
-        GramPCA().fit(vectors @ vectors.T)
+def test_little_memory_means_narrow_blocks_and_the_same_components(points, held_out):
+    whole, narrow = GramPCA(5).fit(points), GramPCA(5, memory_gib=1e-5).fit(points)
+    np.testing.assert_allclose(narrow.explained_variance_, whole.explained_variance_, rtol=1e-12)
+    np.testing.assert_allclose(narrow.transform(held_out), whole.transform(held_out), atol=1e-9)
+    np.testing.assert_allclose(narrow.components_, whole.components_, atol=1e-12)
