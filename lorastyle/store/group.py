@@ -42,9 +42,17 @@ def identity(
     init: Mapping[str, Any],
     initial: Vector | None,
 ) -> dict[str, Any]:
-    """The group's attributes, as they read back from JSON."""
+    """The group's attributes, as they read back from JSON.
+
+    Raises StoreError where the initial vector is not of the layout's size.
+    """
     start = dict(init)
     if initial is not None:
+        if initial.shape != (layout.size,):
+            raise StoreError(
+                f"the initial vector has shape {initial.shape}, the layout needs "
+                f"({layout.size},); make it with the same layout"
+            )
         start["initial_hash"] = checksum_of(initial)
     values = {
         "schema_version": SCHEMA_VERSION,

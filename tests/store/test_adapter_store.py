@@ -213,7 +213,7 @@ def test_a_store_grows_and_keeps_its_rows(make_store, vector, spec):
         ({"base": {"name": "other"}}, "base model"),
         ({"alpha": 3.0}, "alpha"),
         ({"init": {"initialisation": "independent"}}, "initialisation"),
-        ({"initial": np.ones(171, np.float32)}, "initialisation"),
+        ({"initial": np.ones(111, np.float32)}, "initialisation"),
         (
             {"layout": AdapterLayout.of_modules(2, [TargetModule("a", "feed_forward", 3, 3)])},
             "layout",
@@ -257,6 +257,11 @@ def test_a_damaged_commit_record_is_named(store, vector, spec):
 def test_vectors_of_another_length_are_refused(store, spec):
     with pytest.raises(StoreError, match=r"shape \(3,\), the store holds"):
         store.commit(0, np.zeros(3, np.float32), spec, {})
+
+
+def test_an_initial_vector_of_another_length_is_refused(make_store):
+    with pytest.raises(StoreError, match=r"shape \(7,\), the layout needs \(111,\)"):
+        make_store(initial=np.zeros(7, np.float32))
 
 
 def test_a_store_passes_a_process_boundary(store, vector, spec):

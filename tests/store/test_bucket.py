@@ -160,11 +160,11 @@ def test_of_several_makers_one_wins_and_the_others_join(make):
 
 
 def test_a_bucket_with_other_adapters_is_refused(make):
-    make(initial=np.zeros(171, np.float32))
+    make(initial=np.zeros(111, np.float32))
     with pytest.raises(StoreError, match="another initialisation"):
-        make(initial=np.ones(171, np.float32))
+        make(initial=np.ones(111, np.float32))
     with pytest.raises(StoreError, match="another base model"):
-        make(initial=np.zeros(171, np.float32), base={"name": "other"})
+        make(initial=np.zeros(111, np.float32), base={"name": "other"})
 
 
 def test_what_a_maker_of_another_store_left_behind_is_replaced(make, url, layout):

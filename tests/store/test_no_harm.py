@@ -31,13 +31,13 @@ def temporary_files(path: Path) -> list[str]:
 OTHERS = {
     "layout": {"layout": AdapterLayout.of_modules(2, [TargetModule("a", "feed_forward", 3, 3)])},
     "base model": {"base": {"name": "other"}},
-    "initialisation": {"initial": np.ones(171, np.float32)},
+    "initialisation": {"initial": np.ones(111, np.float32)},
 }
 
 
 @pytest.mark.parametrize("what", OTHERS)
 def test_making_another_store_in_its_place_changes_nothing(make_store, spec, what):
-    start = np.zeros(171, np.float32)
+    start = np.zeros(111, np.float32)
     store = make_store(initial=start)
     store.commit(2, start + 1, spec, {})
     before = {file: file.read_bytes() for file in store.path.rglob("*") if file.is_file()}
@@ -61,7 +61,7 @@ def test_a_store_of_another_version_is_left_alone(store, make_store, version):
 
 
 def test_another_initial_vector_than_the_recorded_one_is_noticed(make_store):
-    store = make_store(initial=np.arange(171, dtype=np.float32))
+    store = make_store(initial=np.arange(111, dtype=np.float32))
     chunk = store.path / "initial" / "c" / "0"
     chunk.write_bytes(bytes(4) + chunk.read_bytes()[:-4])
     with pytest.raises(StoreError, match="is not the initial vector that the store was made with"):
