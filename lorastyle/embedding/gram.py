@@ -191,7 +191,8 @@ class GramSet:
 
 
 def _read_gram(path: Path, n: int) -> Gram:
-    gram = np.load(path, mmap_mode="r", allow_pickle=False)
+    # Not np.load, which would also open zip archives and pickles.
+    gram = np.lib.format.open_memmap(path, mode="r")
     if gram.shape != (n, n) or gram.dtype != np.float64:
         raise ValueError(f"{path.name} is {gram.dtype} {gram.shape}, not float64 ({n}, {n})")
     return np.asarray(gram)

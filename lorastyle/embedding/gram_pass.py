@@ -21,6 +21,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from lorastyle.embedding.blocks import (
+    ORIGIN_ROWS,
     PANEL,
     chunks_per_segment,
     cut_segments,
@@ -42,7 +43,13 @@ Matrix = npt.NDArray[np.float32]
 Scheduler = Callable[..., Any]
 Task = Callable[[Spent], Gram]
 
+IN_FLIGHT_ELSEWHERE = 64
+"""Tasks that another scheduler may carry out at once."""
 REPRESENTATIONS = ("factors", "delta")
+ROWS_BESIDES = 2 * ORIGIN_ROWS + 2
+"""Rows that a task holds besides a block's: the origin's, their sorted copy, a chunk being read."""
+LEAST_WIDTH = PANEL // 16
+"""Narrower blocks would read each inner chunk more than a hundred times."""
 TASKS_ELSEWHERE = 4
 """Tasks among which memory is shared where another scheduler decides how many run at once."""
 
@@ -61,7 +68,8 @@ class Share:
         # The running sum, its successor and a result that waits; each task a sum and a product.
         gram = 8 * n_left * n_right
         fixed, own = 3 * gram, gram + gram // 2
-        least, chunk = 4 * n_right * PANEL // 16, 4 * n_right * 8 * PANEL
+        column = 4 * (n_right + ROWS_BESIDES)
+        least, chunk = column * LEAST_WIDTH, column * 8 * PANEL
         if total < fixed + own + least:
             raise StageError(
                 f"{memory_gib:g} GiB are too little for the products of {n_right} adapters; "
@@ -75,7 +83,7 @@ class Share:
 
     def width(self, n_rows: int, chunk: int) -> int:
         """Columns of these rows to hold at once: an inner chunk, or whole panels, or less."""
-        width = max(1, self.memory_bytes // (4 * n_rows))
+        width = max(1, self.memory_bytes // (4 * (n_rows + ROWS_BESIDES)))
         if width >= chunk:
             return chunk
         return width // PANEL * PANEL if width >= PANEL else width
@@ -267,10 +275,12 @@ def _run(
     shown: Progress,
 ) -> dict[str, Gram]:
     """The sum of each named list of tasks."""
-    totals = [_chain(name, parts, ledger) for name, parts in tasks.items()]
     options: dict[str, Any] = {"scheduler": scheduler}
+    n_at_once = IN_FLIGHT_ELSEWHERE
     if scheduler is None:
-        options = {"scheduler": dask.threaded.get, "num_workers": share.n_workers}
+        n_at_once = share.n_workers
+        options = {"scheduler": dask.threaded.get, "num_workers": n_at_once}
+    totals = _totals(tasks, ledger, n_at_once)
     # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
     # of threads shows in the last bits. (Ray gives its workers one by itself.)
     with threadpool_limits(1), ledger.watched(shown) if ledger else nullcontext():
@@ -278,18 +288,34 @@ def _run(
     return dict(zip(tasks, results, strict=True))
 
 
-def _chain(name: str, tasks: Sequence[Task], ledger: Ledger | None) -> Any:
-    """Delayed sum in the order of the tasks, from where the ledger says."""
-    saved = ledger.load(name) if ledger else None
-    n_done, total = saved or (0, None)
-    run, add = dask.delayed(_carry_out, traverse=False), dask.delayed(_add, traverse=False)
-    for number in range(n_done, len(tasks)):
-        part = run(tasks[number], f"{name}.{number:06d}", ledger)
-        total = add(total, part, name, number + 1, number + 1 == len(tasks), ledger)
-    return total if n_done < len(tasks) else dask.delayed(total, traverse=False)
+def _totals(
+    tasks: Mapping[str, Sequence[Task]], ledger: Ledger | None, n_at_once: int
+) -> list[Any]:
+    """A delayed sum of each list, in the order of its tasks, from where the ledger says.
+
+    A task waits for the one `n_at_once` before it. Dask would start them in an order of
+    its own, so that most of a killed pass could not be saved and results would pile up.
+    """
+    run, add, end = (dask.delayed(body, traverse=False) for body in (_carry_out, _add, _finished))
+    finished: list[Any] = []
+    totals = []
+    for name, parts in tasks.items():
+        saved = ledger.load(name) if ledger else None
+        n_done, total = saved or (0, None)
+        for number in range(n_done, len(parts)):
+            after = finished[-n_at_once] if len(finished) >= n_at_once else None
+            part = run(parts[number], f"{name}.{number:06d}", ledger, after)
+            finished.append(end(part))
+            total = add(total, part, name, number + 1, number + 1 == len(parts), ledger)
+        totals.append(dask.delayed(total, traverse=False) if n_done == len(parts) else total)
+    return totals
 
 
-def _carry_out(task: Task, name: str, ledger: Ledger | None) -> Gram:
+def _finished(_: Gram) -> None:
+    """What a later task waits for: the product itself would be kept, and sent."""
+
+
+def _carry_out(task: Task, name: str, ledger: Ledger | None, after: None) -> Gram:
     spent = Spent()
     result = task(spent)
     if ledger is not None:

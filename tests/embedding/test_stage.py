@@ -16,7 +16,7 @@ from lorastyle.store.adapter_store import AdapterStore
 @pytest.fixture
 def run(run_directory, specs) -> Run:
     """Planned, with the train stage recorded as done, and no adapter in the store."""
-    run = Run.create(run_directory, parse_experiment({"embedding": {"memory_gib": 0.1}}))
+    run = Run.create(run_directory, parse_experiment({"compute": {"memory_gib": 0.1}}))
     pd.DataFrame([spec.to_dict() for spec in specs]).to_parquet(run.plan_path)
     run.finish("train", {}, {"n_adapters": len(specs)}, 0.0)
     return run

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lorastyle.embedding import ledger as ledger_module
+from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.spectrum import centred
+from lorastyle.embedding.update import Update, Wanted, update_grams
+from lorastyle.errors import StoreError
+from lorastyle.store import group
+from lorastyle.store.adapter_store import AdapterStore
+
+N = 30
+
+
+@pytest.fixture
+def store(tmp_path, layout, monkeypatch) -> AdapterStore:
+    """Eight inner chunks a row."""
+    monkeypatch.setattr(group, "MAX_BLOCK", 64)
+    return AdapterStore.create(
+        tmp_path / "adapters.zarr", layout, base={}, alpha=1.0, n_rows=N, init={}
+    )
+
+
+@pytest.fixture
+def everyone(store, layout) -> np.ndarray:
+    """30 adapters, all in the store: (30, d)."""
+    rng = np.random.default_rng(1)
+    vectors = (5 + rng.standard_normal((N, layout.size))).astype(np.float32)
+    for row, vector in enumerate(vectors):
+        store.commit(row, vector, {"adapter_id": f"a{row}", "artist": "x"}, {})
+    return vectors
+
+
+@pytest.fixture
+def directory(tmp_path) -> Path:
+    return tmp_path / "embedding"
+
+
+def wanted(store: AdapterStore, rows) -> Wanted:
+    table = store.table().set_index("row", drop=False).loc[list(rows)].reset_index(drop=True)
+    records = store.committed()
+    checksums = [records[row].checksum for row in table["row"]]
+    groups = sub_network_groups(store.layout)
+    return Wanted(store, table, checksums, ("factors", "delta"), groups)
+
+
+def update(store: AdapterStore, rows, directory: Path) -> Update:
+    return update_grams(wanted(store, rows), directory)
+
+
+def assert_same_space(found: GramSet, expected: GramSet) -> None:
+    """The same centred products, whatever origin they were taken about."""
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    for representation in expected.representations:
+        for sub_network in expected.sub_networks:
+            here, there = (g.matrix(representation, sub_network) for g in (found, expected))
+            np.testing.assert_allclose(here, here.T, rtol=1e-15)
+            there = centred(there)
+            np.testing.assert_allclose(centred(here), there, atol=2e-6 * np.abs(there).max())
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        range(N),
+        [*range(20), 29, 25, 23],
+        [29, *range(19, -1, -1)],
+        [*range(1, 20), *range(20, 25)],
+    ],
+    ids=["ten more", "three more", "reordered", "one less, five more"],
+)
+def test_a_grown_store_costs_its_new_rows_only(store, everyone, directory, tmp_path, rows):
+    update(store, [0, 19, *range(1, 19)], directory)
+    grown = update(store, rows, directory)
+    afresh = update(store, rows, tmp_path / "afresh")
+    assert afresh.record["n_new"] == len(rows)
+    if 0 in rows:
+        assert grown.record["n_new"] == len(set(rows) - set(range(20)))
+    else:  # an origin is gone, so products about it cannot be added to
+        assert grown.record["n_new"] == len(rows)
+    assert_same_space(grown.grams, afresh.grams)
+    assert_same_space(GramSet.load(directory), grown.grams)
+
+
+def test_fewer_rows_are_a_slice_and_read_nothing(store, everyone, directory):
+    whole = update(store, range(N), directory).grams
+    record = update(store, range(0, N, 3), directory).record
+    assert (record["n_adapters"], record["n_new"]) == (10, 10), "an origin is not among them"
+    update(store, range(N), directory)
+    kept = [row for row in range(N) if row % 4 != 3 or row in whole.provenance.origin]
+    slice_ = update(store, kept, directory)
+    assert "bytes_read" not in slice_.record
+    positions = np.array(kept)
+    np.testing.assert_array_equal(
+        slice_.grams.sums["factors"]["feed_forward"],
+        whole.sums["factors"]["feed_forward"][np.ix_(positions, positions)],
+    )
+
+
+def test_a_retrained_row_is_multiplied_again(store, everyone, directory, tmp_path):
+    update(store, range(N), directory)
+    changed = everyone[3] + np.float32(2)
+    store.commit(3, changed, {"adapter_id": "a3", "artist": "x", "seed": 2}, {})
+    again = update(store, range(N), directory)
+    assert again.record["n_new"] == 1
+    assert_same_space(again.grams, update(store, range(N), tmp_path / "afresh").grams)
+
+
+def test_products_of_another_alpha_are_not_used(store, everyone, directory, tmp_path, layout):
+    update(store, range(N), directory)
+    other = AdapterStore.create(
+        tmp_path / "other.zarr", layout, base={}, alpha=3.0, n_rows=N, init={}
+    )
+    for row, vector in enumerate(everyone):
+        other.commit(row, vector, {"adapter_id": f"a{row}", "artist": "x"}, {})
+    assert update(other, range(N), directory).record["n_new"] == N
+
+
+def test_an_interrupted_pass_continues_and_ends_in_the_same_bits(
+    store, everyone, directory, tmp_path, monkeypatch
+):
+    """Row 5 is damaged near its end: the pass stops there, with the segments before it saved."""
+    monkeypatch.setattr(ledger_module, "SAVE_EVERY_S", 0.0)
+    undisturbed = update(store, range(N), tmp_path / "undisturbed").grams
+    shard = store.path / "weights" / "c" / "5" / "0"
+    healthy = shard.read_bytes()
+    broken = bytearray(healthy)
+    broken[-200] ^= 1
+    shard.write_bytes(broken)
+    with pytest.raises(StoreError, match="row 5"):
+        update(store, range(N), directory)
+    shard.write_bytes(healthy)
+    resumed = update(store, range(N), directory)
+    assert resumed.record["n_resumed"] > 0
+    assert resumed.grams.digest() == undisturbed.digest()
+    assert not (directory / "pass").exists()
+
+
+def test_what_an_interrupted_pass_saved_is_not_used_for_other_rows(
+    store, everyone, directory, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(ledger_module, "SAVE_EVERY_S", 0.0)
+    ledger = ledger_module.Ledger(directory / "pass")
+    ledger.begin("another pass")
+    ledger.save("factors.feed_forward", np.ones((N, N)), 1, last=True)
+    found = update(store, range(N), directory)
+    assert found.record["n_resumed"] == 0
+    assert_same_space(found.grams, update(store, range(N), tmp_path / "afresh").grams)
+
+
+def test_a_torn_sum_is_passed_over(tmp_path):
+    ledger = ledger_module.Ledger(tmp_path / "pass")
+    ledger.begin("x")
+    ledger.save("g", np.ones((3, 3)), 1, last=True)
+    (tmp_path / "pass" / "sums" / "g.000002.npy").write_bytes(b"\x93NUMPY torn")
+    n_segments, total = ledger.load("g")
+    assert n_segments == 1
+    np.testing.assert_array_equal(total, np.ones((3, 3)))
+
+
+def test_the_record_says_what_was_read(store, everyone, directory):
+    record = update(store, range(N), directory).record
+    assert record["bytes_read"] >= 2 * everyone.nbytes
+    assert record["n_segments"] >= 10
+    assert record["wall_s"] > 0
