@@ -29,7 +29,10 @@ def temporary_files(path: Path) -> list[str]:
 
 
 OTHERS = {
-    "layout": {"layout": AdapterLayout.of_modules(2, [TargetModule("a", "feed_forward", 3, 3)])},
+    "layout": {
+        "layout": AdapterLayout.of_modules(2, [TargetModule("a", "feed_forward", 3, 3)]),
+        "initial": None,
+    },
     "base model": {"base": {"name": "other"}},
     "initialisation": {"initial": np.ones(111, np.float32)},
 }
