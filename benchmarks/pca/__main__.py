@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,7 +111,12 @@ def _store(options: argparse.Namespace) -> Iterator[AdapterStore]:
     _check_disk(path, options)
     try:
         _say(f"making {options.rows:,} x {options.columns:,} at {path}")
-        yield make_store(path, options.rows, options.columns, n_artists=options.artists, seed=SEED)
+        start = time.perf_counter()
+        store = make_store(
+            path, options.rows, options.columns, n_artists=options.artists, seed=SEED
+        )
+        _say(f"made in {time.perf_counter() - start:.0f} s")
+        yield store
     finally:
         if not options.keep:
             shutil.rmtree(path, ignore_errors=True)
