@@ -7,6 +7,8 @@ anywhere leaves the row absent, or whole.
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +21,9 @@ from lorastyle.store.shards import RowShards
 
 Vector = npt.NDArray[np.float32]
 
-COMMIT_ATTEMPTS = 5
+COMMIT_ATTEMPTS = 7
+FIRST_PAUSE_S = 0.01
+"""At most, before a second attempt; each time twice as long."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,13 @@ class RowWriter:
         before = self.commits.read(record.row)
         if before is not None and before.is_of_the_same(record) and self.matches(before):
             return before
-        for _ in range(COMMIT_ATTEMPTS):
+        for attempt in range(COMMIT_ATTEMPTS):
             self._write(record, vector)
             standing = self.commits.read(record.row)
             if standing is not None and self.matches(standing):
                 return standing
+            # By chance, or two writers that got into step would stay in it.
+            time.sleep(random.uniform(0, FIRST_PAUSE_S * 2**attempt))
         raise StoreError(
             f"row {record.row} at {self.shards.path(record.row)} does not read back as written, "
             f"{COMMIT_ATTEMPTS} times; check the free space and that no other run writes there"
