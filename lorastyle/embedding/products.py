@@ -132,6 +132,28 @@ def compute(value: Any, scheduler: Callable[..., Any] | None = None) -> Any:
     return result
 
 
+def fits(arrays: list[da.Array], block_columns: int) -> bool:
+    """Whether chunks are no wider than blocks, so that few blocks share one."""
+    return all(max(array.chunks[1], default=0) <= block_columns for array in arrays)
+
+
+def one_block(array: da.Array, columns: slice, rows: slice = slice(None)) -> Any:
+    """A part of a lazy array as one delayed block."""
+    (block,) = array[rows, columns].rechunk(-1).to_delayed().reshape(-1)
+    return block
+
+
+def add_up(parts: list[Any], together: bool, scheduler: Callable[..., Any] | None = None) -> Gram:
+    """Sum of delayed matrices, in a fixed order: all in one graph, or few in each.
+
+    Few, where many need the same chunk: in one graph all its slices would wait in memory
+    for their turn.
+    """
+    step = len(parts) if together else MAX_WORKERS
+    groups = [tree_sum(parts[first : first + step]) for first in range(0, len(parts), step)]
+    return sum_of([compute(group, scheduler) for group in groups])
+
+
 def tree_sum(parts: list[Any], fan_in: int = 4) -> Any:
     """One delayed sum of delayed (n, n) matrices: few of them are alive at a time.
 
@@ -169,19 +191,7 @@ def _lazy_products(
     task = dask.delayed(block_products)
     parts = []
     for columns in column_blocks(vectors.shape[1], block_columns):
-        beside = None if others is None else _one_block(others, columns)
-        parts.append(task(_one_block(vectors, columns), beside, centre=centre))
-    widest = max(max(array.chunks[1]) for array in (vectors, others) if array is not None)
-    if widest <= block_columns:
-        return np.asarray(compute(tree_sum(parts), scheduler))
-    # Few at a time: parts of a chunk that many blocks share would all wait in memory for
-    # their turn.
-    total: Gram = np.zeros((len(vectors if others is None else others), len(vectors)))
-    for first in range(0, len(parts), MAX_WORKERS):
-        total += compute(tree_sum(parts[first : first + MAX_WORKERS]), scheduler)
-    return total
-
-
-def _one_block(array: da.Array, columns: slice) -> Any:
-    (block,) = array[:, columns].rechunk(-1).to_delayed().reshape(-1)
-    return block
+        beside = None if others is None else one_block(others, columns)
+        parts.append(task(one_block(vectors, columns), beside, centre=centre))
+    arrays = [vectors] if others is None else [vectors, others]
+    return add_up(parts, fits(arrays, block_columns), scheduler)

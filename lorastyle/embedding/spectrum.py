@@ -10,7 +10,7 @@ Source: Turk and Pentland 1991, "Eigenfaces for Recognition"; Schoelkopf et al.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +116,7 @@ class Spectrum:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
         """A fitted spectrum. Raises ValueError or KeyError for arrays that are not one's."""
         eigenvalues, eigenvectors, means = (
             np.ascontiguousarray(arrays[name], np.float64)

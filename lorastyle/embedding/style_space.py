@@ -19,7 +19,6 @@ from lorastyle.embedding.calibration import Calibration, CalibrationForm, fit_ca
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.products import Gram
 from lorastyle.embedding.space_file import (
-    DAMAGE,
     damaged,
     read_archive,
     table_from_facts,
@@ -142,7 +141,7 @@ class StyleSpace:
                 arrays["_raw"],
             )
             space._check()
-        except DAMAGE as error:
+        except Exception as error:  # a file may say anything
             raise damaged(path) from error
         return space
 

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 
-from lorastyle.embedding.style_space import build_space, split_rows
+from lorastyle.embedding.space_file import read_archive, write_archive
+from lorastyle.embedding.style_space import StyleSpace, build_space, split_rows
 from lorastyle.errors import StageError, TooFewAdaptersError
 
 
@@ -108,3 +116,156 @@ def test_a_space_needs_fit_adapters_and_a_known_sub_network(styled):
         build_space(grams, held_out)
     with pytest.raises(StageError, match="no Gram matrix for factors/cross_attention"):
         build_space(grams, sub_network="cross_attention")
+
+
+@pytest.fixture
+def space(styled) -> StyleSpace:
+    return build_space(styled[0], n_calibration=2)
+
+
+def test_unseen_adapters_are_placed_by_their_products_about_any_origin(styled, space):
+    _, points = styled
+    rows = space.rows("val")
+    for calibrated in (True, False):
+        expected = space.scores(rows, calibrated=calibrated)
+        same_origin = space.project(points[rows] @ points[space.fit_rows].T, calibrated=calibrated)
+        np.testing.assert_allclose(same_origin, expected, atol=1e-9)
+        moved = points + 5
+        fit = moved[space.fit_rows]
+        means = (fit @ fit.T).mean(axis=0)
+        found = space.project(moved[rows] @ fit.T, fit_means=means, calibrated=calibrated)
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+    few = space.project(points[rows] @ points[space.fit_rows].T, n_components=2)
+    np.testing.assert_allclose(few, space.scores(rows, n_components=2), atol=1e-9)
+    with pytest.raises(StageError, match=r"shape \(2, 3\), .* each of its 20 fit adapters"):
+        space.project(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("task", ["clustering", "retrieval"])
+@pytest.mark.parametrize("max_components", [None, 3])
+def test_a_saved_space_comes_back_bit_by_bit(styled, tmp_path, task, max_components):
+    grams, points = styled
+    space = build_space(grams, task=task, n_calibration=2, max_components=max_components)
+    space.save(tmp_path / "spaces" / "there.npz")
+    again = StyleSpace.load(tmp_path / "spaces" / "there.npz")
+    for name in ("task", "representation", "sub_network", "n_components", "is_calibrated"):
+        assert getattr(again, name) == getattr(space, name)
+    pd.testing.assert_frame_equal(again.table, space.table)
+    everyone = space.table["row"].to_numpy()
+    cross = points @ points[space.fit_rows].T
+    for calibrated in (True, False):
+        options = {"calibrated": calibrated}
+        found, expected = again.scores(everyone, **options), space.scores(everyone, **options)
+        np.testing.assert_array_equal(found, expected)
+        found, expected = again.project(cross, **options), space.project(cross, **options)
+        np.testing.assert_array_equal(found, expected)
+    for name in ("explained_variance_ratio_", "scores_", "negative_share_"):
+        np.testing.assert_array_equal(getattr(again.pca, name), getattr(space.pca, name))
+    np.testing.assert_array_equal(again.calibration_rows, space.calibration_rows)
+
+
+def test_missing_names_and_any_script_survive_the_file(styled, tmp_path):
+    grams, _ = styled
+    table = grams.table.assign(genre=None, adapter_id=lambda t: "藝術家 \n" + t["adapter_id"])
+    space = build_space(grams, table, n_calibration=0)
+    space.save(tmp_path / "space.npz")
+    again = StyleSpace.load(tmp_path / "space.npz")
+    pd.testing.assert_frame_equal(again.table, space.table)
+    assert not again.is_calibrated
+
+
+def test_saving_twice_is_the_same_file_and_holds_no_pickle(space, tmp_path):
+    space.save(tmp_path / "a.npz")
+    StyleSpace.load(tmp_path / "a.npz").save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
+        assert all(archive[name].dtype != object for name in archive.files)
+
+
+def test_a_file_that_is_no_space_is_refused_in_a_sentence(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "owned",)
+
+    pickled = io.BytesIO()
+    np.savez(pickled, **{"facts.json": np.array([Hostile()], object)})
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("raw.npy", bytes(10**6))
+    huge = io.BytesIO()
+    with zipfile.ZipFile(huge, "w") as archive:
+        header = "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999,), }"
+        start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+        archive.writestr("raw.npy", start + header.encode())
+    single = io.BytesIO()
+    np.save(single, np.ones(3))
+    for content in (
+        b"",
+        b"hello",
+        pickle.dumps(Hostile()),
+        *(stream.getvalue() for stream in (pickled, bomb, huge, single)),
+    ):
+        (tmp_path / "space.npz").write_bytes(content)
+        with pytest.raises(StageError, match=r"space.npz is not a style space, or is damaged"):
+            StyleSpace.load(tmp_path / "space.npz")
+    assert not (tmp_path / "owned").exists()
+    with pytest.raises(StageError, match=r"cannot be read .* save the style space there first"):
+        StyleSpace.load(tmp_path / "nothing.npz")
+
+
+def test_a_damaged_space_is_never_read_as_another_one(space, tmp_path):
+    """Cut anywhere, or any byte turned: a sentence, or the very space where nothing is read."""
+    path = tmp_path / "space.npz"
+    space.save(path)
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for cut in rng.integers(0, len(content), 20):
+        path.write_bytes(content[:cut])
+        with pytest.raises(StageError, match="is not a style space, or is damaged"):
+            StyleSpace.load(path)
+    expected = space.scores(space.rows("val"))
+    for position in rng.integers(0, len(content), 60):
+        turned = bytearray(content)
+        turned[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(turned)
+        try:
+            again = StyleSpace.load(path)
+        except StageError:
+            continue
+        np.testing.assert_array_equal(again.scores(again.rows("val")), expected)
+
+
+def other_parts() -> dict[str, tuple[dict, dict]]:
+    return {
+        "no fit rows": ({"fit_rows": np.zeros(0, np.int64)}, {}),
+        "rows of nobody": ({"fit_rows": np.arange(20) + 900}, {}),
+        "scores of fewer": ({"_raw": np.zeros((3, 2))}, {}),
+        "a scale that is none": ({"scale": np.full(19, np.nan)}, {}),
+        "negative variance": ({"pca/eigenvalues": -np.ones(19)}, {}),
+        "another task": ({}, {"task": "forgery"}),
+        "no table": ({}, {"table": 3}),
+        "a table without artists": ({}, {"table": []}),
+        "facts that are a list": ({"facts.json": np.frombuffer(b"[[]]", np.uint8)}, {}),
+        "deep facts": ({"facts.json": np.frombuffer(b"[" * 100_000, np.uint8)}, {}),
+    }
+
+
+@pytest.mark.parametrize("name", other_parts())
+def test_parts_that_do_not_belong_together_are_refused(space, tmp_path, name):
+    arrays, facts = other_parts()[name]
+    path = tmp_path / "space.npz"
+    space.save(path)
+    there, known = read_archive(path)
+    write_archive(path, there | arrays, known | facts)
+    with pytest.raises(StageError, match="is not a style space, or is damaged"):
+        StyleSpace.load(path)
+
+
+def test_a_space_of_a_later_version_is_named(space, tmp_path):
+    path = tmp_path / "space.npz"
+    space.save(path)
+    arrays, facts = read_archive(path)
+    text = json.dumps(facts | {"version": 2}).encode()
+    np.savez(path, **arrays, **{"facts.json": np.frombuffer(text, np.uint8)})
+    with pytest.raises(StageError, match="version 2, this release reads 1; open it with"):
+        StyleSpace.load(path)
