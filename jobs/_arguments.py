@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorastyle.cli.dry_run import preview
 from lorastyle.config import load_experiment
-from lorastyle.distributed.pipeline import run_stages
+from lorastyle.distributed.pipeline import run_stages, write_run_components
 from lorastyle.errors import ConfigError, LorastyleError
 from lorastyle.runs import Run, StageOutcome
 
@@ -24,6 +24,9 @@ def main(stages: Sequence[str], arguments: Sequence[str] | None = None) -> int:
             return 0
         run = Run.create(parsed.run, experiment, force=parsed.force)
         run_stages(run, stages, force=parsed.force, on_outcome=_say)
+        if parsed.write_components:
+            for path in write_run_components(run):
+                print(path, flush=True)
     except LorastyleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
@@ -44,6 +47,11 @@ def _parser(stages: Sequence[str]) -> argparse.ArgumentParser:
         "--samples-per-s", type=float, help="with --dry-run: throughput to expect in training"
     )
     parser.add_argument("--force", action="store_true", help="make again what other inputs made")
+    if "embed" in stages:
+        parser.add_argument(
+            "--write-components", action="store_true", help="write the components (k x d) too"
+        )
+    parser.set_defaults(write_components=False)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in rank=8")
     return parser
 

@@ -14,7 +14,7 @@ VERBS: Mapping[str, str] = {
     "run": "Carry out all stages of an experiment.",
     "plan": "Read the images, split them, plan every adapter.",
     "train": "Train the planned adapters on a Ray cluster or here.",
-    "embed": "Compute the Gram matrices of the trained adapters.",
+    "embed": "Fit the style spaces of the trained adapters.",
     "sweep": "Choose PC counts and sub-network on validation.",
     "evaluate": "Measure clustering and retrieval, beside image features.",
     "report": "Write the figures and the offline page.",

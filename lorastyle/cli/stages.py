@@ -154,6 +154,7 @@ _COUNTS = {
     "n_artists": "artists",
     "n_images": "images",
     "n_adapters": "adapters",
+    "n_spaces": "style spaces",
     "n_settings": "style spaces",
     "n_features": "image features",
 }

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lorastyle.distributed.session import Session
+
+CPUS_A_TASK = 0.5
+"""Two tasks share a core, so that one reads while the other computes."""
+GPUS_A_TASK = 0.25
+"""Where the cluster has GPUs, four tasks share one."""
 
 Scheduler = Callable[..., Any]
 """What `dask.compute(scheduler=...)` takes: (graph, keys, **options) -> results."""
@@ -19,6 +24,7 @@ def dask_scheduler(session: Session | None = None) -> Scheduler | None:
     to compute costs nothing. Without a session, Ray must be initialised already.
     None means Dask's own threads. Ray's scheduler follows Dask's internals, so
     each Ray release knows certain Dask releases only; the versions are pinned.
+    On a cluster with GPUs every task gets a share of one.
     """
     if importlib.util.find_spec("ray") is None:
         return None
@@ -26,9 +32,24 @@ def dask_scheduler(session: Session | None = None) -> Scheduler | None:
     def get(graph: Any, keys: Any, **options: Any) -> Any:
         if session is not None:
             session.start()
+        import ray
+
         # Imported late: importing it replaces `dask.persist`.
         from ray.util.dask import ray_dask_get
 
+        options["ray_remote_args"] = task_resources(ray.cluster_resources())
         return ray_dask_get(graph, keys, **options)
 
     return get
+
+
+def task_resources(cluster: Mapping[str, float]) -> dict[str, float]:
+    """What a task asks of a cluster with these resources.
+
+    >>> task_resources({"CPU": 16.0})
+    {'num_cpus': 0.5}
+    """
+    wanted = {"num_cpus": CPUS_A_TASK}
+    if cluster.get("GPU", 0) > 0:
+        wanted["num_gpus"] = GPUS_A_TASK
+    return wanted

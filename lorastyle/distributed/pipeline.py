@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from lorastyle.distributed.dask_scheduler import Scheduler, dask_scheduler
 from lorastyle.distributed.session import Session
 from lorastyle.errors import StageError
 from lorastyle.runs import STAGES, Run, StageOutcome
@@ -50,10 +52,9 @@ def run_stage(run: Run, stage: str, session: Session, *, force: bool = False) ->
 
         return train(run, session=session, force=force)
     if stage == "embed":
-        from lorastyle.distributed.dask_scheduler import dask_scheduler
         from lorastyle.embedding.stage import embed
 
-        return embed(run, scheduler=dask_scheduler(session), force=force)
+        return embed(run, scheduler=_pass_scheduler(session), force=force)
     if stage == "sweep":
         from lorastyle.distributed.sweep import sweep
 
@@ -65,3 +66,21 @@ def run_stage(run: Run, stage: str, session: Session, *, force: bool = False) ->
     from lorastyle.report.stage import report
 
     return report(run, force=force)
+
+
+def write_run_components(run: Run) -> list[Path]:
+    """Write the components of an embedded run's factor spaces; returns where."""
+    from lorastyle.embedding.spaces import write_all_components
+
+    with Session(run.experiment.compute.address) as session:
+        return write_all_components(run, scheduler=_pass_scheduler(session))
+
+
+def _pass_scheduler(session: Session) -> Scheduler | None:
+    """What carries out a pass over the store: the cluster, or this machine's threads.
+
+    On one machine Ray would add seconds of imports and a copy of every sum, and nothing else.
+    """
+    if not session.joins_a_cluster:
+        return None
+    return dask_scheduler(session)

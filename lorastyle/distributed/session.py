@@ -42,6 +42,11 @@ class Session:
         self._connected = False
         self._temp_dir: Path | None = None
 
+    @property
+    def joins_a_cluster(self) -> bool:
+        """True where `start` joins a Ray that runs already, False where it starts its own."""
+        return bool(self.address or os.environ.get("RAY_ADDRESS"))
+
     def start(self) -> Self:
         """Connect unless connected. Raises StageError where the cluster does not answer."""
         if self._connected:

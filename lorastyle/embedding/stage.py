@@ -1,4 +1,4 @@
-"""The stage `embed`: one pass over the adapter store, from which every space follows."""
+"""The stage `embed`: one pass over the adapter store, and every style space that follows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from lorastyle.corpus.stage import read_plan
 from lorastyle.embedding.gram_pass import Scheduler
 from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.spaces import write_spaces
 from lorastyle.embedding.update import Wanted, update_grams
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.records import AdapterSpec
@@ -24,7 +25,7 @@ NAMED = 20
 
 
 def embed(run: Run, *, scheduler: Scheduler | None = None, force: bool = False) -> StageOutcome:
-    """Write the Gram matrices of all usable adapters to `run.embedding_path`.
+    """Write the Gram matrices and style spaces of all usable adapters to `run.embedding_path`.
 
     `scheduler` is what `dask.compute` takes; None means Dask's own threads. Adapters
     that are zero, not finite or failed are left out and named, never averaged in.
@@ -35,7 +36,8 @@ def embed(run: Run, *, scheduler: Scheduler | None = None, force: bool = False) 
     inputs = {
         "train": train,
         "store": digest_of_contents(store),
-        "representations": list(run.experiment.embedding.representations),
+        "embedding": run.experiment.embedding.model_dump(mode="json"),
+        "calibration": run.experiment.protocol.calibration,
     }
     return carry_out(run, "embed", inputs, lambda: _embed(run, store, scheduler), force=force)
 
@@ -63,12 +65,15 @@ def _embed(run: Run, store: AdapterStore, scheduler: Scheduler | None) -> dict[s
     )
     write_json(run.embedding_path / PASS_FILE, update.record)
     grams = update.grams
+    written = write_spaces(grams, run.embedding_path, experiment)
     return {
         "n_adapters": len(table),
         "d": store.size,
         "representations": list(grams.representations),
         "sub_networks": list(grams.sub_networks),
         "digest": grams.digest(),
+        "n_spaces": len(written.n_components),
+        "absent_spaces": dict(written.absent),
         "left_out": dict(sorted(Counter(left_out.values()).items())),
         "left_out_adapters": dict(list(left_out.items())[:NAMED]),
     }
