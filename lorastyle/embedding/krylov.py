@@ -124,7 +124,7 @@ def krylov_spectrum(
     width = min(n - 1, 2 * k if n_oversamples is None else k + n_oversamples)
     space = KrylovSpace(n, source.dtype)
     block = _orthonormal(np.random.default_rng(seed).standard_normal((n, width)))
-    for n_passes in range(1, max_passes + 1):
+    for _ in range(max_passes):
         block = block.astype(source.dtype)
         made = gram_times(source, block, memory_gib=memory_gib, scheduler=scheduler)
         space.extend(block, made.product)
@@ -135,11 +135,11 @@ def krylov_spectrum(
         if pairs.cannot_improve(tolerance) or block.shape[1] == 0:
             break
     if pairs.worst > tolerance:
-        _warn(pairs, tolerance, n_passes)
+        _warn(pairs, tolerance, space.n_blocks)
     return KrylovSpectrum(
         _spectrum(pairs, made),
         pairs.bounds / (n - 1),
-        n_passes,
+        space.n_blocks,
         pairs.worst <= tolerance,
         source,
     )
@@ -188,6 +188,11 @@ class KrylovSpace:
         self._products: list[Columns] = []
         self._overlap: Columns = np.empty((0, 0))
         self._form: Columns = np.empty((0, 0))
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks added, each of which cost a pass."""
+        return len(self._bases)
 
     def extend(self, block: npt.NDArray[Any], product: Columns) -> None:
         """Add a block (n, l) and the centred Gram matrix times it."""
@@ -267,9 +272,9 @@ def _spectrum(pairs: RitzPairs, made: GramProduct) -> Spectrum:
             "eigenvalues": pairs.values,
             "eigenvectors": _with_signs(pairs.vectors),
             "means": made.means,
-            "total": np.float64(made.total).reshape(()),
-            "negative_share": np.float64(0).reshape(()),
-            "centre": np.bool_(True).reshape(()),
+            "total": np.array(made.total),
+            "negative_share": np.array(0.0),
+            "centre": np.array(True),
         }
     )
 

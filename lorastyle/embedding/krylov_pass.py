@@ -142,11 +142,13 @@ def gram_times(
     multiplied = np.hstack([block, ones]).astype(vectors.dtype)
     tiling = _tiling(vectors, n, n_wanted + 2, memory_gib, n)
     total = _run(block_sums, vectors, multiplied, (tiling,), scheduler)
-    about_origin, sums, norms = total[:, :n_wanted], total[:, n_wanted], total[:, -1]
+    means, norms = total[:, n_wanted] / n, total[:, -1]
     # Centring both sides: from the right here, from the left below.
-    about_origin -= np.outer(sums / n, multiplied[:, :-1].sum(axis=0, dtype=np.float64))
-    about_origin -= about_origin.mean(axis=0)
-    return GramProduct(about_origin, sums / n, float(norms.sum() - sums.sum() / n))
+    product = total[:, :n_wanted] - np.outer(
+        means, multiplied[:, :-1].sum(axis=0, dtype=np.float64)
+    )
+    product -= product.mean(axis=0)
+    return GramProduct(product, means, float(norms.sum() - means.sum()))
 
 
 def project(
