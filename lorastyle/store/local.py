@@ -147,8 +147,8 @@ class LocalPlace:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         with self._explained(key):
             try:
-                new_directory = not path.parent.is_dir()
-                path.parent.mkdir(parents=True, exist_ok=True)
+                if new_directory := not path.parent.is_dir():
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 with temporary.open("wb") as file:
                     file.writelines(parts)
                     file.flush()

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,7 @@ def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[AdapterStore, int, 
     with start(store, "race", "7") as driver:
         while driver.poll() is None:
             reader.look()
+            time.sleep(0.03)
         assert driver.returncode == 0
         assert driver.stdout is not None
         return store, int(driver.stdout.read()), reader
@@ -102,7 +104,7 @@ def test_rows_are_read_whole_while_they_are_rewritten_and_the_store_grows(tmp_pa
     for row in range(writers.REWRITTEN):
         store.commit(row, np.full(store.size, -1, np.float32), {"value": -1}, {})
     seen = set()
-    with start(store, "rewrite", "1.5") as driver:
+    with start(store, "rewrite", "1.0") as driver:
         for n_rows in itertools.count(writers.REWRITTEN + 1):
             store.grow(n_rows)
             other = AdapterStore.open(store.path)

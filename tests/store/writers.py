@@ -19,7 +19,7 @@ import numpy as np
 from lorastyle.records import digest
 from lorastyle.store.adapter_store import AdapterStore
 
-N_ROWS, N_WRITERS, N_KILLS = 500, 8, 40
+N_ROWS, N_WRITERS, N_KILLS = 500, 8, 36
 REWRITTEN = 4
 
 
