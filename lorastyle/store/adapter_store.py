@@ -1,6 +1,6 @@
 """`AdapterStore`: the weights of all adapters of a run, a row each, in one Zarr group.
 
-    adapters.zarr/
+    adapters.zarr/                   a directory, or a prefix of a bucket
       zarr.json                    layout, base model, alpha, rank, initialisation
       weights/c/ROW/0              one shard a row: one file, one writer
       initial/                     the initial vector all adapters share, once
@@ -204,13 +204,8 @@ class AdapterStore:
         """Record that an adapter failed. A good row of the same spec is left alone."""
         self._check_row(row)
         spec = _plain(spec)
-        identity = spec_digest or digest(spec)
-        before = self._commits.read(row)
-        if before is not None and before.status != "failed" and before.spec_digest == identity:
-            return before
-        record = CommitRecord(row, "failed", identity, None, spec, {}, reason)
-        self._commits.write(record)
-        return record
+        record = CommitRecord(row, "failed", spec_digest or digest(spec), None, spec, {}, reason)
+        return self._writer.quarantine(record)
 
     def committed(self) -> dict[int, CommitRecord]:
         """Every committed row's record, by ascending row; failed ones among them."""

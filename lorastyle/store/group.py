@@ -22,6 +22,7 @@ Vector = npt.NDArray[np.float32]
 
 SCHEMA_VERSION = 1
 METADATA = "zarr.json"
+WEIGHTS_METADATA = "weights/zarr.json"
 MAX_BLOCK = 32_768
 """Columns of an inner chunk, at most. At the paper's size a block of every row then fits
 the quarter GiB that a task of the Gram pass has, so no chunk is read twice."""
@@ -86,7 +87,7 @@ def make_group(
         return False
     for key, content in files.items():
         # What stood there was left by a maker of another store that did not finish.
-        if not _same_but_for_rows(place.read(key), content):
+        if not _stands(key, place.read(key), content):
             place.write(key, [content])
     return True
 
@@ -109,15 +110,22 @@ def _group_files(
         dimension_names=("adapter", "parameter"),
     )
     if initial is not None:
-        array = group.create_array("initial", shape=(size,), dtype="<f4", compressors=None)
+        array = group.create_array(
+            "initial",
+            shape=(size,),
+            dtype="<f4",
+            compressors=None,
+            # A chunk left out for its zeros would not replace one that somebody left behind.
+            config={"write_empty_chunks": True},
+        )
         array[:] = np.asarray(initial, dtype="<f4")
     return {key: buffer.to_bytes() for key, buffer in files.items()}
 
 
-def _same_but_for_rows(there: bytes | None, content: bytes) -> bool:
-    """True if equal, or metadata of an array that grew meanwhile."""
-    if there is None or there == content:
-        return there is not None
+def _stands(key: str, there: bytes | None, content: bytes) -> bool:
+    """True if a file is as it should be; the weights may have grown meanwhile."""
+    if there == content or there is None or key != WEIGHTS_METADATA:
+        return there == content
     try:
         one, other = json.loads(there), json.loads(content)
         return bool(one | {"shape": one["shape"][1:]} == other | {"shape": other["shape"][1:]})
@@ -152,12 +160,11 @@ def _not_the_initial(place: Place) -> str:
 
 def read_weights_metadata(place: Place) -> dict[str, Any]:
     """The Zarr metadata of the weights. Raises StoreError where there is none."""
-    key = f"weights/{METADATA}"
     try:
-        return dict(json.loads(place.read(key) or b""))
+        return dict(json.loads(place.read(WEIGHTS_METADATA) or b""))
     except ValueError as error:
         raise StoreError(
-            f"{place.where(key)} is missing or damaged; the store has to be made again"
+            f"{place.where(WEIGHTS_METADATA)} is missing or damaged; the store has to be made again"
         ) from error
 
 
@@ -165,7 +172,7 @@ def write_n_rows(place: Place, n_rows: int) -> None:
     """Make room for this many rows; who reads meanwhile sees the old number or the new."""
     values = read_weights_metadata(place)
     values["shape"][0] = n_rows
-    place.write(f"weights/{METADATA}", [json.dumps(values, indent=2).encode()])
+    place.write(WEIGHTS_METADATA, [json.dumps(values, indent=2).encode()])
 
 
 def read_attributes(place: Place) -> dict[str, Any]:

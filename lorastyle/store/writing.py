@@ -62,6 +62,14 @@ class RowWriter:
         except StoreError as error:
             raise StoreError(f"row {record.row} was not stored: {error}") from error
 
+    def quarantine(self, record: CommitRecord) -> CommitRecord:
+        """Record a failure, unless the row is there, of the same spec; returns what stands."""
+        before = self.commits.read(record.row)
+        if before is not None and before.is_current(record.spec_digest):
+            return before
+        self.commits.write(record)
+        return record
+
     def matches(self, record: CommitRecord) -> bool:
         """True if the row's weights are those the record was written for."""
         if record.checksum is None:
