@@ -28,12 +28,14 @@ DTYPES = [np.float64, np.float32]
 class GramPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Exact PCA from the n x n inner products of the rows; the p x p covariance is never built.
 
-    X (n, p) is NumPy, Dask in any chunks, or AdapterVectors, which stay on disk. One pass
-    over its columns fits; unseen rows are projected by their products with the fit rows,
+    X (n, p) is NumPy, Dask in any chunks, or AdapterVectors, which stay on disk. Fitting is
+    one pass over its columns. Unseen rows are projected by their products with the fit rows,
     which are therefore kept, by reference: do not write to them. Float32 is multiplied
-    about the column mean and added up in float64. What is asked of it is exact to rounding
-    relative to the largest eigenvalue, and components below n * 2.2e-16 of that are not
-    kept, so that there may be fewer than `n_components`.
+    about the column mean and added up in float64.
+
+    Products are squares: an eigenvalue is exact to float64's rounding of the largest one
+    (float32: of the spread). Those below n * 2.2e-16 of it are lost, and their components
+    are not kept, so that there may be fewer than `n_components`.
 
     Parameters: `n_components`, None for all; `centre=False` analyses rows about zero, not
     about their mean; `memory_gib` is working memory for column blocks, on top of which come

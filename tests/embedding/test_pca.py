@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -196,3 +198,21 @@ def test_little_memory_means_narrow_blocks_and_the_same_components(points, held_
     np.testing.assert_allclose(narrow.explained_variance_, whole.explained_variance_, rtol=1e-12)
     np.testing.assert_allclose(narrow.transform(held_out), whole.transform(held_out), atol=1e-9)
     np.testing.assert_allclose(narrow.components_, whole.components_, atol=1e-12)
+
+
+def test_whole_rows_as_chunks_keep_to_the_memory_too():
+    """12 MiB of rows; the fit is given 4, and Dask's graph comes on top."""
+
+    class Source:
+        shape, dtype, ndim = (32, 100_000), np.dtype(np.float32), 2
+
+        def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+            rows, columns = (np.arange(n)[part] for n, part in zip(self.shape, key, strict=True))
+            return np.outer(rows + 1, columns % 97).astype(np.float32)
+
+    rows = da.from_array(Source(), chunks=(1, -1), meta=np.empty((0, 0), np.float32))
+    tracemalloc.start()
+    GramPCA(3, memory_gib=4 / 1024).fit(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2**20
