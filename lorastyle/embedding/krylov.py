@@ -110,7 +110,7 @@ def krylov_spectrum(
     components), which costs 4 n p operations each and saves passes. Components that
     rounding hides are left out: below 1e-7 of the first in float32. The same seed,
     vectors and memory give the same result. `memory_gib` is shared by four tasks; the
-    calling process holds 16 bytes for each adapter, column and pass.
+    calling process holds 16 bytes for each adapter, column and pass, and some sums.
     Raises TooFewAdaptersError below two adapters, or where all are the same, and
     StageError where the memory is too little.
     """

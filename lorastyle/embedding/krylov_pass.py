@@ -162,8 +162,13 @@ def project(
     """Scores (m, k) of others (m, p) on weighted sums of vectors (n, p) about their mean.
 
     `weights` (n, k) have columns that sum to zero. One pass over both. Raises
-    StageError for too little memory.
+    StageError for too little memory, ValueError for others of another length.
     """
+    if others.shape[1] != vectors.shape[1]:
+        raise ValueError(
+            f"the others have {others.shape[1]} columns, the fit was on {vectors.shape[1]}; "
+            "give the same columns of the same layout"
+        )
     n, n_wanted = weights.shape
     multiplied = np.hstack([weights, np.ones((n, 1))]).astype(vectors.dtype)
     tiling = _tiling(vectors, max(n, others.shape[0]), n_wanted + 1, memory_gib, others.shape[0])
@@ -197,11 +202,12 @@ def projected(
     """
     total = np.zeros((others.shape[0], multiplied.shape[1] - 1))
     buffer = _buffer(vectors, blocks, tiling)
+    beside = buffer if others.dtype == vectors.dtype else _buffer(others, blocks, tiling)
     for columns in blocks:
         origin = _origin(vectors, columns)
         inner = Tiles(vectors, columns, origin, tiling, buffer).transposed_times(multiplied)
         mean = origin + inner[:, -1] / len(multiplied)
-        for rows, tile in Tiles(others, columns, mean, tiling, buffer):
+        for rows, tile in Tiles(others, columns, mean, tiling, beside):
             total[rows] += tile @ inner[:, :-1]
     return total
 

@@ -252,6 +252,16 @@ def test_a_store_is_analysed_within_its_memory(store):
     np.testing.assert_allclose(found.explained_variance_, variances[:k], rtol=1e-6)
 
 
+def test_unseen_rows_may_be_of_another_kind_but_not_of_another_length(store):
+    fit = AdapterVectors.of(store, np.arange(280))
+    in_memory, held_out = fit.read(slice(0, fit.shape[1])), AdapterVectors.of(store, [290])
+    found = krylov_spectrum(in_memory.astype(np.float64), 3)
+    expected = krylov_spectrum(fit, 3).transform(held_out)
+    np.testing.assert_allclose(found.transform(held_out), expected, rtol=1e-4)
+    with pytest.raises(ValueError, match="3 columns, the fit was on 41000"):
+        found.transform(np.ones((2, 3)))
+
+
 def test_unseen_rows_of_a_store_are_placed_without_components(store):
     fit, held_out = AdapterVectors.of(store, np.arange(280)), AdapterVectors.of(store, [280, 299])
     found = krylov_spectrum(fit, 5, memory_gib=0.1)
