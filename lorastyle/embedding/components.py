@@ -26,8 +26,10 @@ from lorastyle.embedding.products import (
     add_up,
     as_dask,
     column_blocks,
+    compute,
     fits,
     one_block,
+    sum_of,
 )
 from lorastyle.embedding.style_space import Scores, StyleSpace
 from lorastyle.errors import StageError
@@ -131,8 +133,11 @@ def _write(
     )
     write = dask.delayed(partial(_write_block, vectors, str(path / "components")), pure=False)
     weights = dask.delayed(space.pca.weights_.T.astype(np.float32))
-    tasks = [write(weights, columns) for columns in column_blocks(p, width)]
-    offset, squares = add_up(tasks, True, scheduler)
+    written = compute([write(weights, columns) for columns in column_blocks(p, width)], scheduler)
+    for failure in written:
+        if isinstance(failure, Exception):
+            raise failure
+    offset, squares = sum_of(written)
     _refuse_other_adapters(vectors, float(squares[0]))
     calibration = space.calibration
     small = {"offset": offset, "scale": calibration.scale, "shift": calibration.shift}
@@ -140,7 +145,21 @@ def _write(
         group.create_array(name, data=np.asarray(values, "<f8"), compressors=[Crc32cCodec()])
 
 
-def _write_block(vectors: AdapterVectors, path: str, weights: Matrix, columns: slice) -> Gram:
+def _write_block(
+    vectors: AdapterVectors, path: str, weights: Matrix, columns: slice
+) -> Gram | Exception:
+    """What `_write_chunk` returns, or why it failed.
+
+    A failure that is raised would end the computation while other tasks still write, behind
+    the back of whoever clears away what they wrote.
+    """
+    try:
+        return _write_chunk(vectors, path, weights, columns)
+    except Exception as error:
+        return error
+
+
+def _write_chunk(vectors: AdapterVectors, path: str, weights: Matrix, columns: slice) -> Gram:
     """Write one chunk; returns its share of the offsets and of the squared lengths: (2, k)."""
     block = vectors.read(columns)
     mean = block.mean(axis=0, dtype=np.float64)

@@ -127,12 +127,12 @@ def test_a_pass_that_dies_leaves_what_was_there(store, space, path, monkeypatch)
 
     def dies(*arguments):
         written.append(1)
-        if len(written) == 3:
+        if len(written) >= 3:
             raise OSError("no space left on device")
-        return write_block(*arguments)
+        return write_chunk(*arguments)
 
-    write_block = components._write_block
-    monkeypatch.setattr(components, "_write_block", dies)
+    write_chunk = components._write_chunk
+    monkeypatch.setattr(components, "_write_chunk", dies)
     for target in (path, path.with_name("new")):
         written.clear()
         with pytest.raises(OSError, match="no space left"):
