@@ -204,16 +204,19 @@ def cross_of(
     vectors: AdapterVectors,
     others: AdapterVectors | npt.NDArray[np.floating[Any]],
     *,
+    origin: Rows | None = None,
     memory_gib: float = 1.0,
     scheduler: Scheduler | None = None,
 ) -> Gram:
-    """Inner products (m, n) of others with a store's vectors, about the origin of `gram_of`.
+    """Inner products (m, n) of others with a store's vectors.
 
-    `others` are rows of the same store or m vectors (m, p) of the same columns.
+    `others` are rows of the same store or m vectors (m, p) of the same columns. About
+    the median of the rows `origin`, by default those of `gram_of`.
     """
     share = Share.of(len(others), len(vectors), memory_gib, threads=scheduler is None)
     beside = others.rows if isinstance(others, AdapterVectors) else others
-    tasks = _column_tasks(vectors, origin_rows(vectors.rows), share, beside)
+    about = origin_rows(vectors.rows) if origin is None else origin
+    tasks = _column_tasks(vectors, about, share, beside)
     return _run({"cross": tasks}, share, scheduler, None, Silent())["cross"]
 
 

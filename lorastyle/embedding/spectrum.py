@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 from scipy.linalg import lapack
+from threadpoolctl import threadpool_limits
 
 from lorastyle.errors import TooFewAdaptersError
 
@@ -23,6 +24,7 @@ Matrix = npt.NDArray[np.float64]
 
 TIE = 1e-4
 """Scores this near the largest one, relatively, count as equal when a sign is chosen."""
+ONE_THREAD = 3000
 PART = 4
 """Fewer than a quarter of the eigenvectors are computed alone; more cost as much as all."""
 
@@ -177,11 +179,16 @@ def centred_cross(cross: Matrix, means: Matrix) -> Matrix:
 
 def _decompose(matrix: Matrix, limit: int) -> tuple[Matrix, Matrix]:
     """All n eigenvalues, largest first, and the eigenvectors (n, >= limit) of the first."""
-    limit = max(limit, 1)
+    # Threads pay for large matrices only; for small ones, on a busy machine, they cost tenfold.
+    with threadpool_limits(1 if len(matrix) <= ONE_THREAD else None):
+        return _decompose_now(np.asarray_chkfinite(matrix), max(limit, 1))
+
+
+def _decompose_now(matrix: Matrix, limit: int) -> tuple[Matrix, Matrix]:
     if limit * PART >= len(matrix):
-        eigenvalues, eigenvectors = scipy.linalg.eigh(matrix, check_finite=True)
+        eigenvalues, eigenvectors = scipy.linalg.eigh(matrix, check_finite=False)
         return eigenvalues[::-1], eigenvectors[:, ::-1]
-    return _decompose_part(np.asarray_chkfinite(matrix), limit)
+    return _decompose_part(matrix, limit)
 
 
 def _decompose_part(matrix: Matrix, limit: int) -> tuple[Matrix, Matrix]:

@@ -53,6 +53,8 @@ class StyleSpace:
     calibration: Calibration
     _raw: Scores = field(repr=False)
     """Uncalibrated scores of every adapter of the table, (n, k)."""
+    origin: Rows = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Store rows about whose median the products of factors were taken; none for `delta`."""
 
     @property
     def n_components(self) -> int:
@@ -101,9 +103,10 @@ class StyleSpace:
         """Scores (m, k) of adapters from their inner products (m, n_fit) with the fit ones.
 
         In the order of `fit_rows`. For vectors the products may be taken about any origin:
-        the one of the Gram matrix that the space was fitted on, or another one together
-        with `fit_means` (n_fit,), the mean product of the fit adapters with each of them
-        about that origin. Raises StageError for products with others than the fit adapters.
+        that of the space, the median of the rows `origin` (`projection.project_adapters`
+        sees to it), or another one together with `fit_means` (n_fit,), the mean product of
+        the fit adapters with each of them about that origin. Raises StageError for
+        products with others than the fit adapters.
         """
         cross = np.asarray(cross, np.float64)
         if cross.ndim != 2 or cross.shape[1] != len(self.fit_rows):
@@ -117,7 +120,8 @@ class StyleSpace:
 
     def save(self, path: Path) -> None:
         """Write all that placing unseen adapters needs to one file, all of it or nothing."""
-        arrays = {name: getattr(self, name) for name in ("fit_rows", "calibration_rows", "_raw")}
+        rows = ("fit_rows", "calibration_rows", "origin", "_raw")
+        arrays = {name: getattr(self, name) for name in rows}
         arrays |= {"scale": self.calibration.scale, "shift": self.calibration.shift}
         arrays |= {f"pca/{name}": array for name, array in self.pca.to_arrays().items()}
         facts = {name: getattr(self, name) for name in ("task", "representation", "sub_network")}
@@ -139,6 +143,7 @@ class StyleSpace:
                 Spectrum.from_arrays(pca),
                 Calibration(arrays["scale"], arrays["shift"]),
                 arrays["_raw"],
+                arrays["origin"],
             )
             space._check()
         except Exception as error:  # a file may say anything
@@ -154,6 +159,7 @@ class StyleSpace:
             (self.calibration.shift, (k,), np.float64),
             (self.fit_rows, (self.pca.n_fit_,), np.int64),
             (self.calibration_rows, (len(self.calibration_rows),), np.int64),
+            (self.origin, (len(self.origin),), np.int64),
         ]
         fits = all(part.shape == shape and part.dtype == dtype for part, shape, dtype in shapes)
         finite = all(np.isfinite(part).all() for part, *_ in shapes)
@@ -199,6 +205,7 @@ def build_space(
     pca = Spectrum(max_components).fit(gram[np.ix_(fit, fit)])
     raw = _raw_scores(pca, gram, fit, everyone)
     calibration = _calibrate(table, raw, fit_rows, calibration_rows, form)
+    about = grams.provenance.origin if grams.provenance and representation == "factors" else ()
     return StyleSpace(
         task,
         representation,
@@ -209,6 +216,7 @@ def build_space(
         pca,
         calibration,
         raw,
+        np.array(about, np.int64),
     )
 
 
