@@ -131,7 +131,9 @@ def run_alone(options: argparse.Namespace) -> None:
 
 
 def _exact(vectors: AdapterVectors, options: argparse.Namespace) -> Mapping[str, npt.ArrayLike]:
-    gram = gram_of(vectors, memory_gib=options.memory_gib)
+    # Several n x n matrices, and something to work with: it would refuse to start with less.
+    least = 40 * len(vectors) ** 2 / 2**30 + 0.1
+    gram = gram_of(vectors, memory_gib=max(options.memory_gib, least))
     spectrum = Spectrum(options.components).fit(gram)
     ratio = spectrum.explained_variance_ratio_
     return {

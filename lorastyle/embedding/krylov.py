@@ -46,7 +46,7 @@ class KrylovSpectrum:
     What it does not prove is that none between was missed. That needs a direction
     nearly at right angles to all l columns of the random start: the part of a
     direction in the start is the root of a chi-square of l degrees, and less than a
-    tenth of the usual with a probability of 1e-23 at l = 30. For another opinion, fit
+    tenth of the usual with a probability of 3e-25 at l = 30. For another opinion, fit
     with another seed. Nor does a bound on an eigenvalue bound its vector: where
     neighbours are nearer than it, they may be mixed, and their plane is what counts.
     """
@@ -124,7 +124,7 @@ def krylov_spectrum(
     width = min(n - 1, 2 * k if n_oversamples is None else k + n_oversamples)
     space = KrylovSpace(n, source.dtype)
     block = _orthonormal(np.random.default_rng(seed).standard_normal((n, width)))
-    for _ in range(max_passes):
+    for _ in range(max(1, max_passes)):
         block = block.astype(source.dtype)
         made = gram_times(source, block, memory_gib=memory_gib, scheduler=scheduler)
         space.extend(block, made.product)
