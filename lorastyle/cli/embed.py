@@ -118,7 +118,8 @@ def pass_line(record: Mapping[str, Any]) -> str:
         return "  all products were there already; nothing was read"
     rate = record["bytes_read"] / max(record["wall_s"], 1e-3)
     parts = [
-        f"  read {size(record['bytes_read'])} in {duration(record['wall_s'])} ({rate / 1e6:,.0f} MB/s)",
+        f"  read {size(record['bytes_read'])} in {duration(record['wall_s'])}"
+        f" ({rate / 1e6:,.0f} MB/s)",
         f"{record['n_segments']} segments",
     ]
     if record["n_resumed"]:

@@ -6,8 +6,10 @@ number of workers: the sums of a pass are the same bits wherever it runs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +19,11 @@ from lorastyle.store.vectors import AdapterVectors
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
-PANEL = 4096
+PANEL = 8192
 """Columns of one float32 product; products are added up in float64."""
 MAX_SEGMENTS = 64
 """Segments that a whole pass is cut into, about: the unit of work, progress and resumption."""
-ORIGIN_ROWS = 5
+ORIGIN_ROWS = 3
 
 
 def origin_rows(rows: npt.ArrayLike) -> Rows:
@@ -32,13 +34,14 @@ def origin_rows(rows: npt.ArrayLike) -> Rows:
 
 
 def read_origin(vectors: AdapterVectors, columns: slice) -> Matrix:
-    """The median (w,) of the origin's vectors in these columns.
+    """The median (w,) of the origin's vectors in these columns; of two, the larger.
 
     Any origin will do, since centring removes it; but float32 needs one near all
-    vectors, or a mean far above the spread would eat its digits. A median of five
+    vectors, or a mean far above the spread would eat its digits. A median of three
     is, even where one of them is broken, and new rows do not move it.
     """
-    return np.asarray(np.median(vectors.read(columns), axis=0), np.float32)
+    values = np.sort(vectors.read(columns), axis=0)
+    return np.asarray(values[len(values) // 2])
 
 
 def cut_segments(columns: slice, chunk: int, n_chunks: int) -> list[slice]:
@@ -84,17 +87,53 @@ def span(panels: Sequence[slice]) -> slice:
 
 
 class BlockReader:
-    """Reads blocks of some adapters about an origin, into one buffer that is used again.
+    """Reads blocks of some adapters about an origin, into a buffer that is used again.
 
     A fresh array a block would cost as much in page faults as the copying.
     """
 
     def __init__(self, vectors: AdapterVectors, width: int) -> None:
         self._vectors = vectors
-        self._buffer = np.empty(len(vectors) * width, np.float32)
+        self._size = len(vectors) * width
+
+    def __enter__(self) -> Self:
+        self._buffer = SPARE.take(self._size)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        SPARE.give(self._buffer)
 
     def read(self, columns: slice, origin: Matrix) -> Matrix:
         """Columns (n, w) less the origin (w,); valid until the next call."""
         n, width = len(self._vectors), columns.stop - columns.start
         out = self._buffer[: n * width].reshape(n, width)
         return self._vectors.read(columns, out=out, origin=origin)
+
+
+class SpareBuffers:
+    """Buffers that a process's tasks hand on to one another; all of about one size."""
+
+    def __init__(self) -> None:
+        self._buffers: list[Matrix] = []
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> Matrix:
+        """A buffer of at least `size` numbers, with anything in them."""
+        with self._lock:
+            while self._buffers:
+                buffer = self._buffers.pop()
+                if len(buffer) >= size:
+                    return buffer
+        return np.empty(size, np.float32)
+
+    def give(self, buffer: Matrix) -> None:
+        with self._lock:
+            self._buffers.append(buffer)
+
+    def clear(self) -> None:
+        """Free the memory."""
+        with self._lock:
+            self._buffers.clear()
+
+
+SPARE = SpareBuffers()

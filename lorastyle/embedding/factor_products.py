@@ -39,18 +39,20 @@ class FactorTask:
     def __call__(self, spent: Spent) -> Gram:
         """(n, n), or (m, n) with others."""
         store = AdapterStore.open(self.path)
-        reader = BlockReader(_whole(store, self.rows), self.width)
         n_left = len(self.rows if self.others is None else self.others)
         total = product_sum((n_left, len(self.rows)))
-        for panels in blocks(self.columns, store.block, self.width):
-            columns = span(panels)
-            begun = time.monotonic()
-            origin = read_origin(_whole(store, self.origin), columns)
-            block = reader.read(columns, origin)
-            beside = self._read_others(store, columns, origin)
-            spent.read(block.nbytes, time.monotonic() - begun)
-            with spent.computing():
-                _add_panels(total, panels, block, beside)
+        # Before waiting for a turn to read: meanwhile the disk fetches.
+        store.hint(self.rows, self.columns)
+        with BlockReader(_whole(store, self.rows), self.width) as reader:
+            for panels in blocks(self.columns, store.block, self.width):
+                columns = span(panels)
+                begun = time.monotonic()
+                origin = read_origin(_whole(store, self.origin), columns)
+                block = reader.read(columns, origin)
+                beside = self._read_others(store, columns, origin)
+                spent.read(block.nbytes, time.monotonic() - begun)
+                with spent.computing():
+                    _add_panels(total, panels, block, beside)
         return total.result()
 
     def _read_others(self, store: AdapterStore, columns: slice, origin: Matrix) -> Matrix | None:

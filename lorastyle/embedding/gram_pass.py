@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from lorastyle.embedding.blocks import (
     ORIGIN_ROWS,
     PANEL,
+    SPARE,
     chunks_per_segment,
     cut_segments,
     origin_rows,
@@ -48,7 +49,7 @@ IN_FLIGHT_ELSEWHERE = 64
 REPRESENTATIONS = ("factors", "delta")
 ROWS_BESIDES = 2 * ORIGIN_ROWS + 2
 """Rows that a task holds besides a block's: the origin's, their sorted copy, a chunk being read."""
-LEAST_WIDTH = PANEL // 16
+LEAST_WIDTH = 256
 """Narrower blocks would read each inner chunk more than a hundred times."""
 TASKS_ELSEWHERE = 4
 """Tasks among which memory is shared where another scheduler decides how many run at once."""
@@ -69,14 +70,14 @@ class Share:
         gram = 8 * n_left * n_right
         fixed, own = 3 * gram, gram + gram // 2
         column = 4 * (n_right + ROWS_BESIDES)
-        least, chunk = column * LEAST_WIDTH, column * 8 * PANEL
+        least, chunk = column * LEAST_WIDTH, column * 4 * PANEL
         if total < fixed + own + least:
             raise StageError(
                 f"{memory_gib:g} GiB are too little for the products of {n_right} adapters; "
-                f"give at least --memory {(fixed + own + least) / 2**30:.2g}GiB"
+                f"give at least --memory {1.05 * (fixed + own + least) / 2**30:.2g}GiB"
             )
-        # Twice as many tasks as cores: some read while others compute.
-        wanted = 2 * (os.cpu_count() or 1) if threads else TASKS_ELSEWHERE
+        # One task more than cores: one reads while the others compute.
+        wanted = 1 + (os.cpu_count() or 1) if threads else TASKS_ELSEWHERE
         room = total - fixed
         n_workers = max(1, min(wanted, room // (own + chunk)))
         return cls(n_workers if threads else TASKS_ELSEWHERE, room // n_workers - own)
@@ -239,10 +240,12 @@ def _column_tasks(
     vectors: AdapterVectors, origin: Rows, share: Share, others: Rows | Matrix | None
 ) -> list[Task]:
     store, columns = vectors.store, vectors.columns
-    width = share.width(max(1, len(vectors) + (0 if others is None else len(others))), store.block)
+    n_rows = len(vectors) + (0 if others is None else len(others))
+    width = share.width(max(1, n_rows), store.block)
     n_chunks = chunks_per_segment(store.size, store.block)
+    parts = cut_segments(columns, store.block, n_chunks)
     tasks: list[Task] = []
-    for part in cut_segments(columns, store.block, n_chunks):
+    for part in parts:
         beside = others
         if others is not None and others.ndim == 2:
             beside = others[:, part.start - columns.start : part.stop - columns.start]
@@ -287,7 +290,10 @@ def _run(
     # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
     # of threads shows in the last bits. (Ray gives its workers one by itself.)
     with threadpool_limits(1), ledger.watched(shown) if ledger else nullcontext():
-        results = dask.compute(*totals, optimize_graph=False, **options)
+        try:
+            results = dask.compute(*totals, optimize_graph=False, **options)
+        finally:
+            SPARE.clear()
     return dict(zip(tasks, results, strict=True))
 
 

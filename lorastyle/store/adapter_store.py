@@ -265,6 +265,10 @@ class AdapterStore:
         columns = slice(start, max(start, stop))
         return self._shards.read([int(row) for row in rows], columns, out=out, origin=origin)
 
+    def hint(self, rows: Sequence[int] | npt.NDArray[np.integer[Any]], columns: slice) -> None:
+        """Say that these will be read soon, so that the disk works while others compute."""
+        self._shards.hint([int(row) for row in rows], columns)
+
     def verify(self, row: int) -> bool:
         """True if the row's weights are those its record was written for."""
         record = self._commits.read(row)

@@ -159,6 +159,9 @@ class BucketPlace:
         with ThreadPoolExecutor(max(1, min(REQUESTS_AT_ONCE, len(items)))) as pool:
             return list(pool.map(function, items))
 
+    def hint(self, keys: Iterable[str], start: int, stop: int) -> None:
+        """Nothing to do: rows are requested together when they are read."""
+
     def zarr_store(self) -> Any:
         return ObjectStore(self._client, read_only=True)
 

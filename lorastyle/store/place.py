@@ -98,6 +98,10 @@ class Place(Protocol):
         """Results in the order of `items`, computed at once where latency dominates."""
         ...
 
+    def hint(self, keys: Iterable[str], start: int, stop: int) -> None:
+        """These bytes of these files will be read soon: a disk may begin to fetch them."""
+        ...
+
     def zarr_store(self) -> Any:
         """What zarr-python opens as a store, to read."""
         ...

@@ -78,6 +78,12 @@ class RowShards:
         )
         return out
 
+    def hint(self, rows: Sequence[int], columns: slice) -> None:
+        """These columns will be read soon. Where chunks lie is guessed; errors cost time."""
+        first, last = columns.start // self.block, -(-columns.stop // self.block)
+        keys = (f"{row}/0" for row in rows)
+        self.place.hint(keys, first * self._chunk_bytes, last * self._chunk_bytes)
+
     def _pieces(self, columns: slice) -> list[Piece]:
         """The column range cut at the inner chunks' bounds."""
         pieces = []

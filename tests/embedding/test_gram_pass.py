@@ -126,9 +126,9 @@ def test_cross_products_are_about_the_origin_of_the_fit_rows(store, vectors, row
 
 
 def test_memory_that_does_not_hold_the_matrices_is_refused_with_what_would(store, rows):
-    with pytest.raises(StageError, match=r"1e-06 GiB are too little .* 17 adapters; .*3.7e-05GiB"):
+    with pytest.raises(StageError, match=r"1e-06 GiB are too little .* 17 adapters; .*3.5e-05GiB"):
         compute_sums(store, rows, memory_gib=1e-6)
-    compute_sums(store, rows, memory_gib=3.9e-5)
+    compute_sums(store, rows, memory_gib=3.5e-5)
 
 
 def test_a_damaged_row_stops_the_pass_and_is_named(store, rows):
