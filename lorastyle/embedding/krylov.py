@@ -27,7 +27,7 @@ from lorastyle.embedding.krylov_pass import (
     gram_times,
     project,
 )
-from lorastyle.embedding.spectrum import TIE, Spectrum
+from lorastyle.embedding.spectrum import Spectrum, with_signs
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.progress import Progress, Silent
 
@@ -270,20 +270,13 @@ def _spectrum(pairs: RitzPairs, made: GramProduct) -> Spectrum:
     return Spectrum.from_arrays(
         {
             "eigenvalues": pairs.values,
-            "eigenvectors": _with_signs(pairs.vectors),
+            "eigenvectors": with_signs(pairs.vectors),
             "means": made.means,
             "total": np.array(made.total),
             "negative_share": np.array(0.0),
             "centre": np.array(True),
         }
     )
-
-
-def _with_signs(vectors: Columns) -> Columns:
-    """As `Spectrum` does: the first of the largest scores is positive."""
-    sizes = np.abs(vectors)
-    first = (sizes >= (1 - TIE) * sizes.max(axis=0)).argmax(axis=0)
-    return np.asarray(vectors * np.sign(vectors[first, np.arange(vectors.shape[1])]))
 
 
 def _warn(pairs: RitzPairs, tolerance: float, n_passes: int) -> None:

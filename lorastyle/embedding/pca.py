@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import dask.array as da
 import numpy as np
@@ -68,11 +68,15 @@ class GramPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_components: int | None = None,
         *,
         centre: bool = True,
+        solver: Literal["exact", "krylov"] = "exact",
+        random_state: int = 0,
         memory_gib: float = 1.0,
         scheduler: Callable[..., Any] | None = None,
     ) -> None:
         self.n_components = n_components
         self.centre = centre
+        self.solver = solver
+        self.random_state = random_state
         self.memory_gib = memory_gib
         self.scheduler = scheduler
 
@@ -100,6 +104,11 @@ class GramPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Scores (m, k) of unseen rows X (m, p), in their precision."""
         check_is_fitted(self, "spectrum_")
         others = self._checked(X, reset=False)
+        if self.solver == "krylov":
+            scores = self._krylov.transform(
+                others, memory_gib=self.memory_gib, scheduler=self.scheduler
+            )
+            return scores.astype(others.dtype)
         cross = _finite(self._products(self._fit_rows, others))
         # The store's pass has an origin of its own; products() take theirs about the fit mean.
         moved = self._by_pass(self._fit_rows) and not self._by_pass(self._fit_rows, others)
@@ -137,9 +146,26 @@ class GramPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return rows.mean(axis=0, dtype=np.float64)
 
     def _solve(self, rows: Any) -> Spectrum:
-        """The choice of solver: the whole Gram matrix, exact, which n x n must fit memory for."""
+        """Exact, from the whole Gram matrix, which memory must hold; or by block Krylov."""
+        if self.solver == "krylov":
+            return self._solve_without_gram(rows)
         spectrum = Spectrum(self.n_components, centre=self.centre)
         return spectrum.fit(_finite(self._products(rows)))
+
+    def _solve_without_gram(self, rows: Any) -> Spectrum:
+        if isinstance(rows, da.Array):
+            raise ValueError("solver='krylov' takes an array or AdapterVectors, not a Dask array")
+        from lorastyle.embedding.krylov import krylov_spectrum
+
+        self._krylov = krylov_spectrum(
+            rows,
+            self.n_components or 0,
+            seed=self.random_state,
+            memory_gib=self.memory_gib,
+            scheduler=self.scheduler,
+        )
+        self.error_bounds_ = self._krylov.error_bounds_
+        return self._krylov.spectrum
 
     def _products(self, rows: Any, others: Any = None) -> Matrix:
         """Products (n, n), or (m, n) with others."""
@@ -187,6 +213,10 @@ class GramPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         k: Any = self.n_components
         if k is not None and not (isinstance(k, int | np.integer) and k >= 1):
             raise ValueError(f"n_components is {k!r}; choose a whole number from 1, or None")
+        if self.solver not in ("exact", "krylov"):
+            raise ValueError(f"solver is {self.solver!r}; choose 'exact' or 'krylov'")
+        if self.solver == "krylov" and (k is None or not self.centre):
+            raise ValueError("solver='krylov' needs n_components, and centre=True")
         if not self.memory_gib > 0:
             raise ValueError(f"memory_gib is {self.memory_gib!r}; choose a positive number")
 

@@ -75,7 +75,7 @@ class Spectrum:
         kept = min(limit, self._n_real(spectrum, gram))
         positive, negative = spectrum[spectrum > 0].sum(), -spectrum[spectrum < 0].sum()
         share = float(negative / (positive + negative))
-        eigenvectors = _with_signs(eigenvectors[:, :kept])
+        eigenvectors = with_signs(eigenvectors[:, :kept])
         return self._keep(spectrum[:kept], eigenvectors, means, float(positive), share)
 
     @property
@@ -207,7 +207,8 @@ def _decompose_part(matrix: Matrix, limit: int) -> tuple[Matrix, Matrix]:
     return eigenvalues[::-1], vectors[:, ::-1]
 
 
-def _with_signs(eigenvectors: Matrix) -> Matrix:
+def with_signs(eigenvectors: Matrix) -> Matrix:
+    """The same vectors (n, k), each with the largest of its entries positive."""
     sizes = np.abs(eigenvectors)
     # Of two adapters, or of any symmetric set, scores come in pairs that only rounding tells
     # apart: the first of those as large as the largest decides.

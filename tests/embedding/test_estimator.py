@@ -24,7 +24,9 @@ def rows() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((8, 30))
 
 
-@pytest.mark.parametrize("estimator", [GramPCA(), GramPCA(2, centre=False)], ids=str)
+@pytest.mark.parametrize(
+    "estimator", [GramPCA(), GramPCA(2, centre=False), GramPCA(2, solver="krylov")], ids=str
+)
 def test_it_passes_all_of_sklearns_checks(estimator):
     results = check_estimator(estimator, on_skip=None, on_fail=None)
     by_status: dict[str, list[str]] = {}

@@ -216,3 +216,27 @@ def test_whole_rows_as_chunks_keep_to_the_memory_too():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * 2**20
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["array", "store"])
+def test_the_krylov_solver_finds_the_leading_components_that_the_exact_one_does(store, stored):
+    rows = np.arange(17) * 2 + 1
+    everything = AdapterVectors.of(store, rows)
+    X = everything.take(range(12)) if stored else store.read_rows(rows[:12])
+    unseen = everything.take(range(12, 17)) if stored else store.read_rows(rows[12:])
+    exact, krylov = GramPCA(4).fit(X), GramPCA(4, solver="krylov").fit(X)
+    difference = np.abs(krylov.explained_variance_ - exact.explained_variance_)
+    assert (difference <= krylov.error_bounds_).all()
+    np.testing.assert_allclose(
+        krylov.explained_variance_ratio_, exact.explained_variance_ratio_, rtol=1e-4
+    )
+    np.testing.assert_allclose(krylov.transform(unseen), exact.transform(unseen), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [({"solver": "magic"}, "'magic'"), ({"solver": "krylov"}, "needs n_components")],
+)
+def test_solvers_that_cannot_be_used_are_refused(parameters, words):
+    with pytest.raises(ValueError, match=words):
+        GramPCA(**parameters).fit(np.eye(4))
