@@ -63,12 +63,14 @@ class Share:
     memory_bytes: int
 
     @classmethod
-    def of(cls, n_left: int, n_right: int, memory_gib: float, *, threads: bool) -> Share:
-        """Divide the memory. Raises StageError where it does not hold the matrices alone."""
+    def of(
+        cls, n_left: int, n_right: int, memory_gib: float, *, threads: bool, n_sums: int = 1
+    ) -> Share:
+        """Divide the memory. Raises StageError where it does not hold the sums alone."""
         total = int(memory_gib * 2**30)
-        # The running sum, its successor and a result that waits; each task a sum and a product.
+        # The sums, one's successor and a part that waits; each task has a sum and a product.
         gram = 8 * n_left * n_right
-        fixed, own = 3 * gram, gram + gram // 2
+        fixed, own = (n_sums + 2) * gram, gram + gram // 2
         column = 4 * (n_right + ROWS_BESIDES)
         least, chunk = column * LEAST_WIDTH, column * 4 * PANEL
         if total < fixed + own + least:
@@ -121,10 +123,16 @@ class GramPass:
                 f"choose from {', '.join(REPRESENTATIONS)}"
             )
         rows = np.asarray(rows, np.int64)
-        share = Share.of(len(rows) - n_kept, len(rows), memory_gib, threads=threads)
         others = rows[n_kept:] if n_kept else None
         about = origin_rows(rows) if origin is None else origin
         groups = sub_network_groups(store.layout) if groups is None else groups
+        share = Share.of(
+            len(rows) - n_kept,
+            len(rows),
+            memory_gib,
+            threads=threads,
+            n_sums=len(representations) * len(groups),
+        )
         tasks: dict[str, Sequence[Task]] = {}
         for name in representations:
             for group, modules in groups.items():
@@ -284,8 +292,9 @@ def _run(
     options: dict[str, Any] = {"scheduler": scheduler}
     n_at_once = IN_FLIGHT_ELSEWHERE
     if scheduler is None:
-        n_at_once = share.n_workers
-        options = {"scheduler": dask.threaded.get, "num_workers": n_at_once}
+        # One more than can run, so that nobody waits for a sum.
+        n_at_once = share.n_workers + 1
+        options = {"scheduler": dask.threaded.get, "num_workers": share.n_workers}
     totals = _totals(tasks, ledger, n_at_once)
     # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
     # of threads shows in the last bits. (Ray gives its workers one by itself.)
@@ -302,8 +311,9 @@ def _totals(
 ) -> list[Any]:
     """A delayed sum of each list, in the order of its tasks, from where the ledger says.
 
-    A task waits for the one `n_at_once` before it. Dask would start them in an order of
-    its own, so that most of a killed pass could not be saved and results would pile up.
+    A task waits until the one `n_at_once` before it is added up. Dask would start them in an
+    order of its own and add up last: a killed pass would have saved nothing, and the parts
+    would pile up.
     """
     run, add, end = (dask.delayed(body, traverse=False) for body in (_carry_out, _add, _finished))
     finished: list[Any] = []
@@ -314,14 +324,14 @@ def _totals(
         for number in range(n_done, len(parts)):
             after = finished[-n_at_once] if len(finished) >= n_at_once else None
             part = run(parts[number], f"{name}.{number:06d}", ledger, after)
-            finished.append(end(part))
             total = add(total, part, name, number + 1, number + 1 == len(parts), ledger)
+            finished.append(end(total))
         totals.append(dask.delayed(total, traverse=False) if n_done == len(parts) else total)
     return totals
 
 
 def _finished(_: Gram) -> None:
-    """What a later task waits for: the product itself would be kept, and sent."""
+    """What a later task waits for: the sum itself would be kept, and sent."""
 
 
 def _carry_out(task: Task, name: str, ledger: Ledger | None, after: None) -> Gram:

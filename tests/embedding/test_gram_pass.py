@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import tracemalloc
 
 import dask
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 
 from lorastyle.adapters.layout import AdapterLayout, TargetModule
-from lorastyle.embedding import blocks
+from lorastyle.embedding import blocks, gram_pass
 from lorastyle.embedding.blocks import origin_rows
 from lorastyle.embedding.gram_pass import compute_sums, cross_of, gram_of
 from lorastyle.embedding.groups import module_groups
 from lorastyle.embedding.spectrum import centred
+from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError, StoreError
+from lorastyle.progress import Silent
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.store.adapter_store import AdapterStore
 from lorastyle.store.vectors import AdapterVectors
@@ -126,9 +129,9 @@ def test_cross_products_are_about_the_origin_of_the_fit_rows(store, vectors, row
 
 
 def test_memory_that_does_not_hold_the_matrices_is_refused_with_what_would(store, rows):
-    with pytest.raises(StageError, match=r"1e-06 GiB are too little .* 17 adapters; .*3.5e-05GiB"):
+    with pytest.raises(StageError, match=r"1e-06 GiB are too little .* 17 adapters; .*4.7e-05GiB"):
         compute_sums(store, rows, memory_gib=1e-6)
-    compute_sums(store, rows, memory_gib=3.5e-5)
+    compute_sums(store, rows, memory_gib=4.7e-5)
 
 
 def test_a_damaged_row_stops_the_pass_and_is_named(store, rows):
@@ -157,3 +160,26 @@ def test_the_pass_keeps_to_its_memory(tmp_path, representation):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 18 * 2**20
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_parts_are_added_up_as_they_come_and_do_not_pile_up(monkeypatch, n_workers):
+    """Dask by itself would add up last: all parts in memory, and nothing saved when killed."""
+    events: list[str] = []
+    add = gram_pass._add
+
+    def part(spent: Spent) -> np.ndarray:
+        time.sleep(0.002)
+        events.append("part")
+        return np.ones((2, 2))
+
+    def noted_add(*arguments):
+        events.append("added")
+        return add(*arguments)
+
+    monkeypatch.setattr(gram_pass, "_add", noted_add)
+    tasks = {name: [part] * 10 for name in "abc"}
+    sums = gram_pass._run(tasks, gram_pass.Share(n_workers, 2**20), None, None, Silent())
+    waiting = np.cumsum([1 if event == "part" else -1 for event in events])
+    assert waiting.max() <= n_workers + 1
+    assert all((gram == 10).all() for gram in sums.values())

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import shutil
+
 import dask
 import numpy as np
 import pandas as pd
@@ -7,6 +10,7 @@ import pytest
 
 from lorastyle.config import parse_experiment
 from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.spaces import load_space
 from lorastyle.embedding.stage import embed
 from lorastyle.errors import StageError, StoreError, TooFewAdaptersError
 from lorastyle.runs import Run
@@ -42,6 +46,7 @@ def test_embedding_once_is_enough(run, store, specs):
     again = embed(run)
     assert again.skipped
     assert again.outputs == first.outputs
+    shutil.rmtree(run.embedding_path)
     assert embed(run, scheduler=dask.get, force=True).outputs == first.outputs
     grams = GramSet.load(run.embedding_path)
     assert grams.digest() == first.outputs["digest"]
@@ -75,6 +80,20 @@ def test_new_adapters_make_the_embedding_stale(run, store, specs):
     with pytest.raises(StageError, match=r"inputs of 'embed' .* changed \(store\)"):
         embed(run)
     assert embed(run, force=True).outputs["n_adapters"] == len(specs)
+    record = json.loads((run.embedding_path / "pass.json").read_text())
+    assert record["n_new"] == 1
+
+
+def test_spaces_that_cannot_be_fitted_are_named_and_the_others_written(run, store, specs):
+    """Too few train adapters for some spaces; the matrices are there all the same."""
+    fill(store, [spec for spec in specs if spec.role != "train" or spec.index > 3][:40])
+    outputs = embed(run).outputs
+    absent = outputs["absent_spaces"]
+    assert len(absent) + outputs["n_spaces"] == 16
+    for name in absent:
+        task, representation, sub_network = name.split("/")
+        with pytest.raises(StageError, match=f"no style space {task}/{representation}"):
+            load_space(run.embedding_path, task, representation, sub_network)
 
 
 def test_embedding_waits_for_training(run, store):

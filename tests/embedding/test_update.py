@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +142,42 @@ def test_an_interrupted_pass_continues_and_ends_in_the_same_bits(
     assert resumed.record["n_resumed"] > 0
     assert resumed.grams.digest() == undisturbed.digest()
     assert not (directory / "pass").exists()
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import dask
+from lorastyle.embedding import ledger
+from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.update import Wanted, update_grams
+from lorastyle.store.adapter_store import AdapterStore
+ledger.SAVE_EVERY_S = 0.0
+store = AdapterStore.open(sys.argv[1])
+checksums = [record.checksum for record in store.committed().values()]
+wanted = Wanted(
+    store, store.table(), checksums, ("factors", "delta"), sub_network_groups(store.layout)
+)
+update_grams(wanted, Path(sys.argv[2]), scheduler=dask.get)
+"""
+
+
+def test_a_killed_pass_continues_and_ends_in_the_same_bits(
+    store, everyone, directory, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ledger_module, "SAVE_EVERY_S", 0.0)
+    undisturbed = update(store, range(N), tmp_path / "undisturbed").grams
+    for attempt in range(5):  # on a busy machine a child may finish before it is killed
+        place = directory / str(attempt)
+        child = subprocess.Popen([sys.executable, "-c", CHILD, store.path, place])
+        while child.poll() is None and len(list(place.glob("pass/receipts/*.json"))) < 4:
+            time.sleep(0.001)
+        child.kill()
+        if child.wait() != 0:
+            break
+    resumed = update(store, range(N), place)
+    assert 3 <= resumed.record["n_resumed"] < resumed.record["n_segments"]
+    assert resumed.grams.digest() == undisturbed.digest()
 
 
 def test_what_an_interrupted_pass_saved_is_not_used_for_other_rows(
