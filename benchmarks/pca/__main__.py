@@ -41,6 +41,7 @@ USUAL: dict[str, Any] = {
     "artists": 25,
     "only": [name for name in CONTESTANTS if name not in OPTIONAL],
     "time_limit_s": 400.0,
+    "memory_gib": 0.5,
 }
 PAPER: dict[str, Any] = {
     "rows": 1_512,
@@ -48,6 +49,7 @@ PAPER: dict[str, Any] = {
     "artists": 63,
     "only": ["ours"],
     "time_limit_s": 3_600.0,
+    "memory_gib": 2.0,
 }
 SPARE = 1.05
 """Disk asked for, in units of the weights: records, and a file system that is not filled."""
@@ -79,7 +81,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=_names, help=f"some of {', '.join(CONTESTANTS)}")
     parser.add_argument("--time-limit-s", type=float, help="for each, with imports")
     parser.add_argument("--memory-limit-gib", type=float, default=16.0, help="for each")
-    parser.add_argument("--memory-gib", type=float, default=0.5, help="working memory of ours")
+    parser.add_argument("--memory-gib", type=float, help="working memory of ours: 0.5, or 2")
     parser.add_argument("--store", type=Path, help="where it is, or is to be made; on a disk")
     parser.add_argument("--keep", action="store_true", help="do not delete the store made")
     parser.add_argument("--paper-scale", action="store_true", help="1,512 x 5,984,256: 36 GB")

@@ -72,7 +72,7 @@ class Share:
         gram = 8 * n_left * n_right
         fixed, own = (n_sums + 2) * gram, gram + gram // 2
         column = 4 * (n_right + ROWS_BESIDES)
-        least, chunk = column * LEAST_WIDTH, column * 4 * PANEL
+        least, panel = column * LEAST_WIDTH, column * PANEL
         if total < fixed + own + least:
             raise StageError(
                 f"{memory_gib:g} GiB are too little for the products of {n_right} adapters; "
@@ -81,7 +81,8 @@ class Share:
         # One task more than cores: one reads while the others compute.
         wanted = 1 + (os.cpu_count() or 1) if threads else TASKS_ELSEWHERE
         room = total - fixed
-        n_workers = max(1, min(wanted, room // (own + chunk)))
+        # Rather every core with narrow blocks, whose chunks are read more than once, than few.
+        n_workers = max(1, min(wanted, room // (own + panel)))
         return cls(n_workers if threads else TASKS_ELSEWHERE, room // n_workers - own)
 
     def width(self, n_rows: int, chunk: int) -> int:
