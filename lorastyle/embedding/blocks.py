@@ -19,7 +19,7 @@ from lorastyle.store.vectors import AdapterVectors
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
-PANEL = 8192
+PANEL = 16_384
 """Columns of one float32 product; products are added up in float64."""
 MAX_SEGMENTS = 64
 """Segments that a whole pass is cut into, about: the unit of work, progress and resumption."""

@@ -20,7 +20,8 @@ from lorastyle.errors import StoreError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-READING = threading.RLock()
+READING = threading.BoundedSemaphore(2)
+"""Threads of a process that read at once: one waits for the disk while the other copies."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
@@ -126,9 +127,8 @@ class LocalPlace:
         return sorted(name for name in names if not name.startswith("."))
 
     def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        # One thread of a process at a time: threads that read at once hand the interpreter
-        # to and fro at every chunk, and four are slower together than one alone. Meanwhile
-        # the others compute.
+        # Threads that read hand the interpreter to and fro at every chunk: four are slower
+        # together than one alone. Meanwhile the others compute.
         with READING:
             return [function(item) for item in items]
 

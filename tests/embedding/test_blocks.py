@@ -26,7 +26,7 @@ def test_blocks_cover_every_column_once_and_keep_their_bounds(columns, chunk, wi
     assert at == columns.stop
 
 
-@given(ranges, st.integers(8192, 40_000), st.integers(8192, 60_000))
+@given(ranges, st.integers(16_384, 40_000), st.integers(16_384, 60_000))
 def test_what_is_multiplied_together_does_not_depend_on_memory(columns, chunk, width):
     def panels(at_once: int) -> list[slice]:
         return [panel for block in blocks(columns, chunk, at_once) for panel in block]

@@ -60,3 +60,12 @@ def test_an_unknown_setting_is_named(
     arguments = ["--config", str(config), "--run", str(tmp_path / "run"), "rang=3"]
     assert main(["plan"], arguments) == 2
     assert "'rang'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stages", "offered"), [(["embed"], True), (["train"], False)])
+def test_components_can_be_asked_for_where_there_is_an_embedding(
+    stages: list[str], offered: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(stages, ["--help"])
+    assert ("--write-components" in capsys.readouterr().out) == offered
