@@ -55,11 +55,8 @@ class _Lines:
             self._last = now
             note = f", {self._note}" if self._note else ""
             elapsed = now - self._start
-            left = elapsed / max(1, self._done) * (self._total - self._done)
-            to_go = f", about {left:.0f} s to go" if left >= 1 else ""
             print(
-                f"{self._title}: {self._done}/{self._total} {self._unit} in {elapsed:.0f} s"
-                f"{to_go}{note}",
+                f"{self._title}: {self._done}/{self._total} {self._unit} in {elapsed:.0f} s{note}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -299,7 +299,9 @@ def _run(
     totals = _totals(tasks, ledger, n_at_once)
     # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
     # of threads shows in the last bits. (Ray gives its workers one by itself.)
-    with threadpool_limits(1), ledger.watched(shown) if ledger else nullcontext():
+    n_segments = sum(len(parts) for parts in tasks.values())
+    watched = ledger.watched(shown, n_segments) if ledger else nullcontext()
+    with threadpool_limits(1), watched:
         try:
             results = dask.compute(*totals, optimize_graph=False, **options)
         finally:

@@ -86,11 +86,13 @@ class Ledger:
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
     @contextmanager
-    def watched(self, shown: Progress) -> Iterator[None]:
-        """Advance `shown` as receipts come in from wherever tasks run."""
+    def watched(self, shown: Progress, n_segments: int) -> Iterator[None]:
+        """Advance `shown` as receipts come in from wherever tasks run, of `n_segments` in all."""
         before = len(self.receipts())
         stop = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(shown, before, stop), daemon=True)
+        watcher = threading.Thread(
+            target=self._watch, args=(shown, before, n_segments, stop), daemon=True
+        )
         watcher.start()
         try:
             yield
@@ -98,7 +100,7 @@ class Ledger:
             stop.set()
             watcher.join()
 
-    def _watch(self, shown: Progress, n_seen: int, stop: threading.Event) -> None:
+    def _watch(self, shown: Progress, n_seen: int, n_segments: int, stop: threading.Event) -> None:
         start, n_first = time.monotonic(), n_seen
         stopped = False
         while not stopped:
@@ -106,9 +108,10 @@ class Ledger:
             receipts = self.receipts()
             if len(receipts) > n_seen:
                 n_bytes = sum(receipt["bytes"] for receipt in receipts)
-                share = (len(receipts) - n_first) / len(receipts)
-                rate = share * n_bytes / max(time.monotonic() - start, POLL_S)
-                shown.note(f"{rate / 1e6:,.0f} MB/s")
+                n_done, elapsed = len(receipts) - n_first, max(time.monotonic() - start, POLL_S)
+                rate = n_done / len(receipts) * n_bytes / elapsed
+                left_s = max(0, n_segments - len(receipts)) * elapsed / n_done
+                shown.note(f"{rate / 1e6:,.0f} MB/s, {left_s:.0f} s left")
                 shown.advance(len(receipts) - n_seen)
                 n_seen = len(receipts)
 
