@@ -78,8 +78,8 @@ class Share:
                 f"{memory_gib:g} GiB are too little for the products of {n_right} adapters; "
                 f"give at least --memory {1.05 * (fixed + own + least) / 2**30:.2g}GiB"
             )
-        # More tasks than cores: some read, or wait for the disk, while the others compute.
-        wanted = 1 + 2 * (os.cpu_count() or 1) if threads else TASKS_ELSEWHERE
+        # More tasks than cores: one reads and one waits for the disk while the others compute.
+        wanted = 2 + (os.cpu_count() or 1) if threads else TASKS_ELSEWHERE
         room = total - fixed
         # Rather every core with narrow blocks, whose chunks are read more than once, than few.
         n_workers = max(1, min(wanted, room // (own + panel)))

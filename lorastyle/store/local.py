@@ -20,8 +20,7 @@ from lorastyle.errors import StoreError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-READING = threading.BoundedSemaphore(2)
-"""Threads of a process that read at once: one waits for the disk while the other copies."""
+READING = threading.Lock()
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
@@ -127,8 +126,8 @@ class LocalPlace:
         return sorted(name for name in names if not name.startswith("."))
 
     def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        # Threads that read hand the interpreter to and fro at every chunk: four are slower
-        # together than one alone. Meanwhile the others compute.
+        # In turns: threads that read at once hand the interpreter to and fro at every chunk,
+        # and four are slower together than one alone. Meanwhile the others compute.
         with READING:
             return [function(item) for item in items]
 
