@@ -12,9 +12,9 @@ import click
 from lorastyle.cli.answer import Answer, respond
 from lorastyle.cli.opening import open_run
 from lorastyle.cli.stages import carry_out_stages, describe, experiment_options, line
+from lorastyle.records import SUB_NETWORKS
 from lorastyle.report.words import duration, size
 
-SUB_NETWORKS = ("full", "feed_forward", "self_attention", "cross_attention")
 UNITS = {"": 2**30, "B": 1, "kB": 1e3, "KiB": 2**10, "MB": 1e6, "MiB": 2**20}
 UNITS |= {"GB": 1e9, "GiB": 2**30, "TB": 1e12, "TiB": 2**40}
 
@@ -39,7 +39,7 @@ class Memory(click.ParamType):  # type: ignore[type-arg]
     "--subnetwork",
     "sub_networks",
     multiple=True,
-    type=click.Choice(SUB_NETWORKS),
+    type=click.Choice(("full", *SUB_NETWORKS)),
     help="Fit style spaces of this sub-network only; may be repeated. Default: the run's.",
 )
 @click.option(

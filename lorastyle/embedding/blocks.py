@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,13 @@ def origin_rows(rows: npt.ArrayLike) -> Rows:
     return rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))]
 
 
-def read_origin(vectors: AdapterVectors, columns: slice) -> Matrix:
+class Readable(Protocol):
+    """A matrix whose columns can be read: stored vectors, or an array in memory."""
+
+    def read(self, columns: slice, /) -> npt.NDArray[Any]: ...
+
+
+def read_origin(vectors: Readable, columns: slice) -> npt.NDArray[Any]:
     """The median (w,) of the origin's vectors in these columns; of two, the larger.
 
     Any origin will do, since centring removes it; but float32 needs one near all

@@ -17,7 +17,7 @@ import dask
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.embedding.blocks import origin_rows
+from lorastyle.embedding.blocks import origin_rows, read_origin
 from lorastyle.embedding.products import compute, tree_sum
 from lorastyle.errors import StageError
 from lorastyle.store.vectors import AdapterVectors
@@ -262,9 +262,8 @@ def _buffer(vectors: Vectors, blocks: Sequence[slice], tiling: Tiling) -> Matrix
 
 
 def _origin(vectors: Vectors, columns: slice) -> Matrix:
-    """A median of few rows: near all of them, even where one of the few is far off."""
     few = vectors.take(origin_rows(np.arange(vectors.shape[0])))
-    return np.asarray(np.median(few.read(columns), axis=0), vectors.dtype)
+    return read_origin(few, columns)
 
 
 def _blocks(vectors: Vectors) -> list[slice]:

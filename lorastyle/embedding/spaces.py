@@ -14,7 +14,7 @@ from typing import Any, get_args
 from lorastyle.config import Experiment
 from lorastyle.embedding.components import write_components
 from lorastyle.embedding.gram import GramSet
-from lorastyle.embedding.style_space import StyleSpace, Task, build_space
+from lorastyle.embedding.style_space import StyleSpace, Task, space_of
 from lorastyle.errors import StageError, TooFewAdaptersError
 from lorastyle.progress import progress
 from lorastyle.runs import Run
@@ -64,16 +64,7 @@ def write_spaces(grams: GramSet, directory: Path, experiment: Experiment) -> Wri
     for task, representation, sub_network in _wanted(grams, experiment):
         name = f"{task}/{representation}/{sub_network}"
         try:
-            space = build_space(
-                grams,
-                None,
-                task,
-                representation,
-                sub_network,
-                max_components=experiment.embedding.max_components,
-                form=experiment.embedding.calibration_form,
-                n_calibration=experiment.protocol.calibration,
-            )
+            space = space_of(experiment, grams, None, task, representation, sub_network)
         except TooFewAdaptersError as error:
             absent[name] = str(error)
             continue

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lorastyle.config import Experiment
 from lorastyle.embedding.calibration import Calibration, CalibrationForm, fit_calibration
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.products import Gram
@@ -217,6 +218,27 @@ def build_space(
         calibration,
         raw,
         np.array(about, np.int64),
+    )
+
+
+def space_of(
+    experiment: Experiment,
+    grams: GramSet,
+    rows: pd.DataFrame | None,
+    task: Task,
+    representation: str,
+    sub_network: str,
+) -> StyleSpace:
+    """The space as the experiment wants it; otherwise as `build_space`."""
+    return build_space(
+        grams,
+        rows,
+        task,
+        representation,
+        sub_network,
+        max_components=experiment.embedding.max_components,
+        form=experiment.embedding.calibration_form,
+        n_calibration=experiment.protocol.calibration,
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lorastyle.config import Experiment
 from lorastyle.embedding.gram import GramSet
-from lorastyle.embedding.style_space import StyleSpace, Task, build_space
+from lorastyle.embedding.style_space import StyleSpace, Task, space_of
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.evaluation.clustering import cluster_scores
 from lorastyle.evaluation.labelled import LabelledVectors, TaskVectors
@@ -76,16 +76,7 @@ def fit_setting(
     absent: dict[Task, str] = {}
     for task in HELD_OUT:
         try:
-            spaces[task] = build_space(
-                grams,
-                rows,
-                task,
-                representation,
-                sub_network,
-                max_components=experiment.embedding.max_components,
-                form=experiment.embedding.calibration_form,
-                n_calibration=experiment.protocol.calibration,
-            )
+            spaces[task] = space_of(experiment, grams, rows, task, representation, sub_network)
             _check_clusters(spaces[task])
         except TooFewAdaptersError as error:
             spaces.pop(task, None)
