@@ -7,20 +7,12 @@ Diffusion 1.5 these are 160 layers, d = 5,984,256 at rank 16, as in the paper.
 
 from __future__ import annotations
 
-import re
-
 from torch import nn
 
 from lorastyle.adapters.layout import AdapterLayout, TargetModule
+from lorastyle.adapters.naming import TARGET, sub_network_of_name
 from lorastyle.errors import BaseModelError, LayoutMismatchError
 from lorastyle.records import SUB_NETWORKS
-
-_SUFFIXES = {
-    "attn1": "self_attention",
-    "attn2": "cross_attention",
-    "ff": "feed_forward",
-}
-_TARGET = re.compile(r"(?:^|\.)(?:(attn[12])\.to_(?:[qkv]|out\.0)|(ff)\.net\.(?:0\.proj|2))$")
 
 
 def sub_network_of(module_name: str) -> str:
@@ -29,13 +21,13 @@ def sub_network_of(module_name: str) -> str:
     >>> sub_network_of("mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0")
     'cross_attention'
     """
-    found = _TARGET.search(module_name)
+    found = sub_network_of_name(module_name)
     if found is None:
         raise LayoutMismatchError(
             f"{module_name!r} is in no sub-network; targets are the Linear layers of "
             "attn1, attn2 and ff"
         )
-    return _SUFFIXES[found[1] or found[2]]
+    return found
 
 
 def target_modules(unet: nn.Module, sub_network: str = "full") -> dict[str, nn.Linear]:
@@ -49,7 +41,7 @@ def target_modules(unet: nn.Module, sub_network: str = "full") -> dict[str, nn.L
         name: module
         for name, module in unet.named_modules()
         if isinstance(module, nn.Linear)
-        and _TARGET.search(name)
+        and TARGET.search(name)
         and sub_network in ("full", sub_network_of(name))
     }
     if not targets:
