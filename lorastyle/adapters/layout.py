@@ -105,6 +105,14 @@ class AdapterLayout:
         """Module names in canonical order."""
         return tuple(entry.module for entry in self.entries[::2])
 
+    @cached_property
+    def targets(self) -> tuple[TargetModule, ...]:
+        """The modules themselves, in canonical order, whatever the rank."""
+        pairs = zip(self.entries[::2], self.entries[1::2], strict=True)
+        return tuple(
+            TargetModule(a.module, a.sub_network, b.shape[0], a.shape[1]) for a, b in pairs
+        )
+
     def columns(self, sub_network: str = "full") -> list[slice]:
         """Column ranges of a sub-network: one, or none where the layout leaves it out."""
         if sub_network == "full":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,8 @@ from lorastyle.adapters.kernel import delta_gram
 from lorastyle.adapters.layout import LayoutEntry
 from lorastyle.embedding.spent import Spent
 from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.cohorts import Cohort
 
-Rows = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
 Gram = npt.NDArray[np.float64]
 
@@ -52,74 +51,113 @@ class Module:
 
 @dataclass(frozen=True)
 class DeltaTask:
-    """Products of the updates, not yet normalised: `(alpha / rank)^2` times the factors'."""
+    """Products of the updates, not yet normalised.
 
-    path: Path | str
-    """The store; a task opens it where it runs."""
-    rows: Rows
+    Adapters may lie in several stores and differ in rank; a store's `alpha / rank` scales its
+    updates.
+    """
+
+    cohorts: tuple[Cohort, ...]
+    """n adapters."""
     modules: Sequence[Module]
+    """Neighbours in the layout; other stores have them by the same names."""
     memory_bytes: int
-    others: Rows | None = None
-    """m rows of the same store."""
+    others: tuple[Cohort, ...] | None = None
+    """m adapters, beside which the n are put."""
 
     def __call__(self, spent: Spent) -> Gram:
         """(n, n), or (m, n) with others."""
-        store = AdapterStore.open(self.path)
-        symmetric = self.others is None
-        left = self.rows if self.others is None else self.others
-        total: Gram = np.zeros((len(left), len(self.rows)))
+        left = self.cohorts if self.others is None else self.others
+        total: Gram = np.zeros((_n_adapters(left), _n_adapters(self.cohorts)))
         # Factors are held as read and, by the kernel, once more in its own order.
         n_numbers = self.memory_bytes // (2 * 2 * 4)
-        n_held = len(self.rows) + (0 if symmetric else len(left))
-        for batch in _batches(self.modules, n_numbers // n_held):
-            # Where one module of all rows exceeds the memory, two tiles of rows take turns.
+        n_held = _n_adapters(self.cohorts) + (0 if self.others is None else _n_adapters(left))
+        for batch in _batches(self.modules, n_numbers // max(1, n_held)):
+            # Where one module of all adapters exceeds the memory, two parts of them take turns.
             side = n_held if len(batch) > 1 else max(1, n_numbers // (2 * _width(batch)))
-            for i, j in _tiles(total.shape, side, symmetric):
-                self._add_tile(total[i, j], store, batch, left[i], self.rows[j], spent)
-        return _mirrored(total) if symmetric else total
+            whole = len(batch) > 1 or n_held * _width(batch) <= n_numbers
+            reader = _Reader(tuple(module.name for module in batch), whole, spent)
+            for i, j in _pairs(left, self.cohorts, side, symmetric=self.others is None):
+                self._add(total, reader.read(i), reader.read(j), i, j, spent)
+        return total
 
-    def _add_tile(
-        self,
-        total: Gram,
-        store: AdapterStore,
-        batch: Sequence[Module],
-        left: Rows,
-        right: Rows,
-        spent: Spent,
+    def _add(
+        self, total: Gram, here: _Factors, there: _Factors, i: Cohort, j: Cohort, spent: Spent
     ) -> None:
-        columns = slice(batch[0].columns.start, batch[-1].columns.stop)
-        begun = time.monotonic()
-        tile = store.read_columns(left, columns)
-        same = np.array_equal(left, right)
-        other = tile if same else store.read_columns(right, columns)
-        spent.read(tile.nbytes + (0 if same else other.nbytes), time.monotonic() - begun)
         with spent.computing():
-            for module in batch:
-                factors = module.factors(tile, columns.start)
-                others = () if same else module.factors(other, columns.start)
-                total += delta_gram(
-                    *factors,
-                    *others,
-                    scaling=store.scaling,
-                    other_scaling=store.scaling,
+            product: Gram = np.zeros((len(i), len(j)))
+            for ours, theirs in zip(here.modules, there.modules, strict=True):
+                product += delta_gram(
+                    *ours,
+                    *(() if here is there else theirs),
+                    scaling=here.scaling,
+                    other_scaling=there.scaling,
                     memory_bytes=self.memory_bytes // 2,
                 )
+            total[np.ix_(i.places, j.places)] += product
+            if self.others is None and here is not there:
+                total[np.ix_(j.places, i.places)] += product.T
 
 
-def _mirrored(upper: Gram) -> Gram:
-    """The symmetric matrix whose upper triangle this is."""
-    return np.asarray(np.triu(upper) + np.triu(upper, 1).T)
+@dataclass(frozen=True, eq=False)
+class _Factors:
+    """The factors of a cohort: lora_A and lora_B of each module of a batch."""
+
+    modules: list[tuple[Matrix, Matrix]]
+    scaling: float
+
+
+class _Reader:
+    """Reads the factors of cohorts; all are kept where memory allows, else the last two."""
+
+    def __init__(self, names: tuple[str, ...], keep_all: bool, spent: Spent) -> None:
+        self._names, self._keep_all, self._spent = names, keep_all, spent
+        self._kept: dict[int, tuple[Cohort, _Factors]] = {}
+
+    def read(self, cohort: Cohort) -> _Factors:
+        if id(cohort) not in self._kept:
+            while not self._keep_all and len(self._kept) > 1:
+                del self._kept[next(iter(self._kept))]
+            # With the cohort itself, so that its id stays its own.
+            self._kept[id(cohort)] = cohort, self._read(cohort)
+        # The latest last: of two, the other one is forgotten first.
+        found = self._kept.pop(id(cohort))
+        self._kept[id(cohort)] = found
+        return found[1]
+
+    def _read(self, cohort: Cohort) -> _Factors:
+        store = AdapterStore.open(cohort.path)
+        modules = modules_by_name(store, self._names)
+        columns = slice(modules[0].columns.start, modules[-1].columns.stop)
+        begun = time.monotonic()
+        tile = store.read_columns(cohort.rows, columns)
+        self._spent.read(tile.nbytes, time.monotonic() - begun)
+        return _Factors([module.factors(tile, columns.start) for module in modules], store.scaling)
+
+
+def modules_by_name(store: AdapterStore, names: Sequence[str]) -> list[Module]:
+    """A store's modules of these names, in this order."""
+    entries = {entry.key: entry for entry in store.layout.entries}
+    return [Module(entries[name, "A"], entries[name, "B"]) for name in names]
+
+
+def _pairs(
+    left: Sequence[Cohort], right: Sequence[Cohort], side: int, *, symmetric: bool
+) -> Iterator[tuple[Cohort, Cohort]]:
+    """Parts of cohorts, each with each; those of one side with themselves only once."""
+    rows = [part for cohort in left for part in cohort.cut(side)]
+    columns = rows if symmetric else [part for cohort in right for part in cohort.cut(side)]
+    for position, i in enumerate(rows):
+        for j in columns[position if symmetric else 0 :]:
+            yield i, j
+
+
+def _n_adapters(cohorts: Sequence[Cohort]) -> int:
+    return sum(len(cohort) for cohort in cohorts)
 
 
 def _width(modules: Sequence[Module]) -> int:
     return sum(module.width for module in modules)
-
-
-def _tiles(shape: tuple[int, ...], side: int, symmetric: bool) -> Iterator[tuple[slice, slice]]:
-    n_left, n_right = shape
-    for i in range(0, n_left, side):
-        for j in range(i if symmetric else 0, n_right, side):
-            yield slice(i, min(i + side, n_left)), slice(j, min(j + side, n_right))
 
 
 def _batches(modules: Sequence[Module], max_width: int) -> list[list[Module]]:

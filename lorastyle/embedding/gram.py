@@ -7,6 +7,7 @@ held-out adapter influences it.
     grams/index.json                      which matrices, of which weights
     grams/rows.parquet                    who the adapters are, in the matrices' order
     grams/REPRESENTATION.GROUP.npy        (n, n) float64
+    grams/energies.npy                    (n, n_modules), where adapters change different modules
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from lorastyle.adapters.kernel import cosine_of
-from lorastyle.embedding.groups import sub_network_of
+from lorastyle.embedding.coverage import Energies, shared_cosine
+from lorastyle.embedding.groups import group_of, sub_network_of
 from lorastyle.embedding.products import Gram, sum_of
 from lorastyle.errors import StageError
 from lorastyle.records import SUB_NETWORKS
@@ -35,6 +37,7 @@ from lorastyle.runs import write_array, write_json, write_parquet
 DIRECTORY = "grams"
 INDEX_FILE = "index.json"
 ROWS_FILE = "rows.parquet"
+ENERGIES_FILE = "energies.npy"
 GRAMS_VERSION = 2
 
 
@@ -63,6 +66,8 @@ class GramSet:
     table: pd.DataFrame
     sums: Mapping[str, Mapping[str, Gram]]
     provenance: Provenance | None = None
+    energies: Energies | None = None
+    """Where adapters change different modules: cosines are then of those that both change."""
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -105,8 +110,18 @@ class GramSet:
     def union(self, representation: str, groups: Iterable[str]) -> Gram:
         """The Gram matrix (n, n) of any groups of modules together: inner products add up."""
         parts = self.sums[representation]
+        groups = list(groups)
         gram = sum_of([parts[name] for name in groups])
-        return cosine_of(gram) if representation == "delta" else gram
+        if representation != "delta":
+            return gram
+        if self.energies is None:
+            return cosine_of(gram)
+        return shared_cosine(gram, self.energies.within(self._modules_of(groups)))
+
+    def _modules_of(self, groups: Iterable[str]) -> list[str]:
+        assert self.energies is not None
+        wanted = set(groups)
+        return [name for name in self.energies.modules if group_of(name, wanted) is not None]
 
     def positions(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Where these store rows are in the matrices: (m,). StageError for others."""
@@ -130,6 +145,8 @@ class GramSet:
             for group, gram in parts.items():
                 total.update(f"{representation}/{group}".encode())
                 total.update(np.ascontiguousarray(gram, "<f8").data)
+        if self.energies is not None:
+            total.update(np.ascontiguousarray(self.energies.values, "<f8").data)
         return total.hexdigest()
 
     def save(self, directory: Path) -> None:
@@ -151,9 +168,12 @@ class GramSet:
             for group, gram in parts.items():
                 write_array(directory / _file_name(representation, group), gram)
         write_parquet(directory / ROWS_FILE, self.table)
+        if self.energies is not None:
+            write_array(directory / ENERGIES_FILE, self.energies.values)
         index = {
             "version": GRAMS_VERSION,
             "sums": {name: list(parts) for name, parts in self.sums.items()},
+            "modules": None if self.energies is None else list(self.energies.modules),
             "provenance": None if self.provenance is None else asdict(self.provenance),
         }
         write_json(directory / INDEX_FILE, index)
@@ -178,6 +198,7 @@ class GramSet:
                 for representation, groups in index["sums"].items()
             }
             provenance = index["provenance"] and _provenance(index["provenance"])
+            energies = _read_energies(place, index.get("modules"), len(table))
         except OSError as error:
             raise StageError(
                 f"{directory} has no Gram matrices; run `lorastyle embed RUN` first"
@@ -187,15 +208,25 @@ class GramSet:
                 f"the Gram matrices in {place} cannot be read ({error}); "
                 "delete the folder and run `lorastyle embed RUN --force`"
             ) from error
-        return cls(table, sums, provenance)
+        return cls(table, sums, provenance, energies)
 
 
 def _read_gram(path: Path, n: int) -> Gram:
+    return _read_matrix(path, (n, n))
+
+
+def _read_energies(place: Path, modules: Sequence[str] | None, n: int) -> Energies | None:
+    if modules is None:
+        return None
+    return Energies(tuple(modules), _read_matrix(place / ENERGIES_FILE, (n, len(modules))))
+
+
+def _read_matrix(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     # Not np.load, which would also open zip archives and pickles.
-    gram = np.lib.format.open_memmap(path, mode="r")
-    if gram.shape != (n, n) or gram.dtype != np.float64:
-        raise ValueError(f"{path.name} is {gram.dtype} {gram.shape}, not float64 ({n}, {n})")
-    return np.asarray(gram)
+    matrix = np.lib.format.open_memmap(path, mode="r")
+    if matrix.shape != shape or matrix.dtype != np.float64:
+        raise ValueError(f"{path.name} is {matrix.dtype} {matrix.shape}, not float64 {shape}")
+    return np.asarray(matrix)
 
 
 def _provenance(values: Mapping[str, Any]) -> Provenance:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from lorastyle.embedding.blocks import (
+    MAX_SEGMENTS,
     ORIGIN_ROWS,
     PANEL,
     SPARE,
@@ -36,6 +37,7 @@ from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError
 from lorastyle.progress import Progress, Silent
 from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.cohorts import Cohort, Source, cohorts_of
 from lorastyle.store.vectors import AdapterVectors
 
 Rows = npt.NDArray[np.int64]
@@ -106,7 +108,7 @@ class GramPass:
     @classmethod
     def of(
         cls,
-        store: AdapterStore,
+        store: Source,
         rows: npt.ArrayLike,
         representations: Sequence[str] = REPRESENTATIONS,
         *,
@@ -117,12 +119,7 @@ class GramPass:
         threads: bool = True,
     ) -> GramPass:
         """Plan the pass over these rows; arguments as in `compute_sums`."""
-        unknown = [name for name in representations if name not in REPRESENTATIONS]
-        if unknown:
-            raise StageError(
-                f"there is no representation {unknown[0]!r}; "
-                f"choose from {', '.join(REPRESENTATIONS)}"
-            )
+        _check_representations(store, representations)
         rows = np.asarray(rows, np.int64)
         others = rows[n_kept:] if n_kept else None
         about = origin_rows(rows) if origin is None else origin
@@ -139,8 +136,8 @@ class GramPass:
             for group, modules in groups.items():
                 tasks[f"{name}.{group}"] = (
                     _factor_tasks(store, rows, modules, about, share, others)
-                    if name == "factors"
-                    else _delta_tasks(store, rows, modules, share, others)
+                    if name == "factors" and isinstance(store, AdapterStore)
+                    else delta_tasks(store, rows, modules, share, others)
                 )
         return cls(tuple(representations), tuple(groups), tasks, share)
 
@@ -169,7 +166,7 @@ class GramPass:
 
 
 def compute_sums(
-    store: AdapterStore,
+    store: Source,
     rows: npt.ArrayLike,
     representations: Sequence[str] = REPRESENTATIONS,
     *,
@@ -230,6 +227,19 @@ def cross_of(
     return _run({"cross": tasks}, share, scheduler, None, Silent())["cross"]
 
 
+def _check_representations(source: Source, representations: Sequence[str]) -> None:
+    unknown = [name for name in representations if name not in REPRESENTATIONS]
+    if unknown:
+        raise StageError(
+            f"there is no representation {unknown[0]!r}; choose from {', '.join(REPRESENTATIONS)}"
+        )
+    if "factors" in representations and not isinstance(source, AdapterStore):
+        raise StageError(
+            "ingested adapters differ in rank and initialisation, so their factors cannot be "
+            "compared; set embedding.representations=[delta]"
+        )
+
+
 def _factor_tasks(
     store: AdapterStore,
     rows: Rows,
@@ -262,14 +272,31 @@ def _column_tasks(
     return tasks
 
 
-def _delta_tasks(
-    store: AdapterStore, rows: Rows, modules: Sequence[Module], share: Share, others: Rows | None
+def delta_tasks(
+    source: Source,
+    rows: Rows,
+    modules: Sequence[Module],
+    share: Share,
+    others: Rows | tuple[Cohort, ...] | None,
 ) -> list[Task]:
-    least = store.block * chunks_per_segment(store.size, store.block)
+    """Products of the updates of these rows with one another, or of others with them (m, n).
+
+    `others` are rows of the same source or cohorts of any. `modules` are those of the
+    source's layout.
+    """
+    cohorts = cohorts_of(source, rows)
+    beside = cohorts_of(source, others) if isinstance(others, np.ndarray) else others
     return [
-        DeltaTask(store.path, rows, part, share.memory_bytes, others)
-        for part in _neighbours(modules, least)
+        DeltaTask(cohorts, part, share.memory_bytes, beside)
+        for part in _neighbours(modules, _least_width(source))
     ]
+
+
+def _least_width(source: Source) -> int:
+    """Columns below which reading costs more than multiplying."""
+    if isinstance(source, AdapterStore):
+        return source.block * chunks_per_segment(source.size, source.block)
+    return -(-source.layout.size // MAX_SEGMENTS)
 
 
 def _neighbours(modules: Sequence[Module], least: int) -> list[list[Module]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from lorastyle.adapters.layout import AdapterLayout
+from lorastyle.adapters.naming import sub_network_of_name
 from lorastyle.embedding.delta_products import Module
 
 Groups = Mapping[str, Sequence[Module]]
@@ -31,6 +32,17 @@ def sub_network_of(group: str) -> str:
     'feed_forward'
     """
     return group.partition("/")[0]
+
+
+def group_of(module: str, groups: Collection[str]) -> str | None:
+    """Which of these groups a module is in, or None.
+
+    >>> group_of("mid_block.ff.net.2", {"feed_forward"})
+    'feed_forward'
+    """
+    sub_network = sub_network_of_name(module)
+    names = (f"{sub_network}/{module}", sub_network)
+    return next((name for name in names if name in groups), None)
 
 
 def columns_of(modules: Sequence[Module]) -> list[slice]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lorastyle.embedding.blocks import origin_rows
+from lorastyle.embedding.coverage import Energies
 from lorastyle.embedding.gram import GramSet, Provenance
 from lorastyle.embedding.gram_pass import Gram, GramPass, Scheduler
 from lorastyle.embedding.groups import Groups
@@ -26,6 +27,7 @@ from lorastyle.errors import StageError
 from lorastyle.progress import progress
 from lorastyle.records import digest
 from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.cohorts import Source
 
 Positions = npt.NDArray[np.int64]
 
@@ -38,7 +40,7 @@ NUMERICS_VERSION = 1
 class Wanted:
     """The adapters to be embedded, and the matrices that are wanted of them."""
 
-    store: AdapterStore
+    store: Source
     table: pd.DataFrame
     checksums: Sequence[str]
     """Of the adapters' weights, in the order of the table."""
@@ -57,7 +59,16 @@ class Wanted:
     @property
     def identity(self) -> str:
         """What the store's numbers mean."""
-        return digest([NUMERICS_VERSION, self.store.layout.hash(), self.store.alpha])
+        if isinstance(self.store, AdapterStore):
+            return digest([NUMERICS_VERSION, self.store.layout.hash(), self.store.alpha])
+        return digest([NUMERICS_VERSION, self.store.meaning])
+
+    @property
+    def energies(self) -> Energies | None:
+        """Of the adapters' modules, where some may lack modules that others have."""
+        if isinstance(self.store, AdapterStore):
+            return None
+        return Energies(self.store.module_names, self.store.energies(self.rows))
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def update_grams(
         for name in wanted.representations
     }
     provenance = Provenance(wanted.identity, tuple(wanted.checksums), tuple(kept.origin.tolist()))
-    grams = GramSet(wanted.table, sums, provenance)
+    grams = GramSet(wanted.table, sums, provenance, wanted.energies)
     grams.save(directory)
     # Only now: until the matrices are there, a killed process continues from the ledger.
     ledger.clear()
