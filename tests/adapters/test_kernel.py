@@ -77,6 +77,11 @@ def test_the_cosine_ignores_how_strong_an_adapter_is():
     np.testing.assert_allclose(cosine_of(weak), cosine_of(delta_gram(lora_A, lora_B)), atol=1e-12)
 
 
+def test_scalings_of_each_adapter_leave_the_matrix_symmetric():
+    gram = delta_gram(*factors(9, 3), scaling=RNG.uniform(0.1, 3, 9))
+    np.testing.assert_array_equal(gram, gram.T)
+
+
 def test_factors_of_different_modules_are_refused():
     lora_A, lora_B = factors(3, 2)
     with pytest.raises(LayoutMismatchError, match="different modules"):
