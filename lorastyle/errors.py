@@ -23,6 +23,10 @@ class BaseModelError(LorastyleError):
     """A base model that cannot be loaded, or is not the one a run was made with."""
 
 
+class AdapterFileError(LorastyleError):
+    """A LoRA file that cannot be read, or that no update can be told from."""
+
+
 class LayoutMismatchError(LorastyleError):
     """Adapter factors that do not fit the layout they are read with."""
 

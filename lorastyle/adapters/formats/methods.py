@@ -1,0 +1,275 @@
+"""From the tensors of one module to its update, by the rules of who wrote them.
+
+Sources: LyCORIS `lycoris/modules/{locon,loha,lokr,full}.py`, kohya sd-scripts `networks/lora.py`,
+PEFT `tuners/{lora,loha,lokr}/layer.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from lorastyle.adapters import factorisation
+from lorastyle.adapters.factorisation import LowRank, Matrix
+from lorastyle.adapters.formats.alphas import Alpha
+from lorastyle.adapters.formats.opening import Array
+from lorastyle.adapters.updates import ModuleKey, ModuleUpdate
+from lorastyle.errors import AdapterFileError
+
+Parts = Mapping[str, Array]
+"""Of one module: tensors by role (`keys.Key.role`), float32."""
+
+NOT_WEIGHTS = frozenset({"alpha", "bias", "unused", "magnitude", "dora_scale"})
+"""Roles that make no update by themselves."""
+
+
+class Built(NamedTuple):
+    """A module's update and what its file said of it."""
+
+    update: ModuleUpdate
+    algorithm: str
+    """`lora`, `locon`, `loha`, `lokr` or `full`."""
+    file_rank: int | None
+    """The dimension the file was trained with; None of full matrices."""
+    exact_dora: bool = False
+
+
+class _Product(NamedTuple):
+    factors: LowRank
+    kernel: tuple[int, ...]
+    rank: int | None
+    algorithm: str
+
+
+def build(
+    key: ModuleKey,
+    parts: Parts,
+    alpha: Alpha,
+    max_rank: int,
+    *,
+    config_rank: int | None = None,
+    base_weight: Array | None = None,
+) -> Built:
+    """The update of one module.
+
+    LoKr with two full matrices has no rank to divide alpha by: LyCORIS leaves it unscaled,
+    PEFT takes its config's rank, which is `config_rank`.
+    Raises AdapterFileError naming module and shapes.
+    """
+    product = _product(key, parts, max_rank)
+    rank = product.rank or (config_rank if product.algorithm == "lokr" else None)
+    scaling = 1.0 if rank is None else _scaling(alpha, rank)
+    factors, method = product.factors, product.algorithm.replace("locon", "lora")
+    magnitude = parts.get("magnitude", parts.get("dora_scale"))
+    exact = magnitude is not None and base_weight is not None
+    if magnitude is not None:
+        method = "dora"
+        if base_weight is not None:
+            factors = _dora(key, parts, factors, scaling, base_weight, max_rank)
+            scaling = 1.0
+    _check_finite(key, factors, scaling)
+    update = ModuleUpdate(
+        key, factors.lora_A, factors.lora_B, scaling, method, product.kernel, factors.lost_energy
+    )
+    return Built(update, product.algorithm, product.rank, exact)
+
+
+def _scaling(alpha: Alpha, rank: int) -> float:
+    """As kohya and LyCORIS do, take an alpha of 0 for the rank."""
+    return 1.0 if alpha.value == 0 else alpha.scaling(rank)
+
+
+def _product(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
+    roles = {role for role in parts if role not in NOT_WEIGHTS}
+    if roles and roles <= {"down", "up", "mid"}:
+        return _lora(key, parts, max_rank)
+    if roles and all(role.startswith("hada_") for role in roles):
+        return _loha(key, parts, max_rank)
+    if roles and all(role.startswith("lokr_") for role in roles):
+        return _lokr(key, parts, max_rank)
+    if roles == {"diff"}:
+        return _full(key, parts, max_rank)
+    if not roles:
+        raise AdapterFileError(
+            f"module '{key}' has {', '.join(sorted(parts))} but no factors; save the file again"
+        )
+    raise AdapterFileError(
+        f"module '{key}' mixes {', '.join(sorted(roles))}, which make no update together; "
+        "save the file again"
+    )
+
+
+def _needed(key: ModuleKey, parts: Parts, *roles: str) -> tuple[Array, ...]:
+    """The parts that belong together. Raises AdapterFileError where one is missing."""
+    missing = [role for role in roles if role not in parts]
+    if missing:
+        have = ", ".join(role for role in roles if role in parts) or "nothing of it"
+        raise AdapterFileError(
+            f"module '{key}' has {have} but no {' and no '.join(missing)}; "
+            "the file is incomplete, save it again"
+        )
+    return tuple(parts[role] for role in roles)
+
+
+def _misfit(key: ModuleKey, parts: Parts) -> AdapterFileError:
+    shapes = ", ".join(
+        f"{role} {tuple(array.shape)}"
+        for role, array in sorted(parts.items())
+        if role not in NOT_WEIGHTS
+    )
+    return AdapterFileError(f"module '{key}' has {shapes}, which do not fit together")
+
+
+def _matrix(array: Array) -> Matrix | None:
+    """(m, n) of a matrix, or of a 1 x 1 convolution; None of anything else."""
+    if array.ndim < 2 or array.size == 0 or math.prod(array.shape[2:]) != 1:
+        return None
+    return np.asarray(array.reshape(array.shape[:2]), np.float32)
+
+
+def _kernel(array: Array) -> tuple[int, ...]:
+    return tuple(array.shape[2:])
+
+
+def _lora(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
+    down, up = _needed(key, parts, "down", "up")
+    lora_B, mid = _matrix(up), parts.get("mid")
+    if lora_B is None or down.ndim not in (2, 4) or down.size == 0 or len(down) != lora_B.shape[1]:
+        raise _misfit(key, parts)
+    rank, kernel = len(down), _kernel(down)
+    lora_A: Matrix | None = np.asarray(down.reshape(rank, -1))
+    if mid is not None:
+        narrow = _matrix(down)
+        if narrow is None or mid.ndim != 4 or mid.shape[:2] != (rank, rank) or mid.size == 0:
+            raise _misfit(key, parts)
+        lora_A, kernel = factorisation.of_tucker(mid, narrow), _kernel(mid)
+    assert lora_A is not None
+    algorithm = "locon" if key.network == "unet" and math.prod(kernel) > 1 else "lora"
+    return _Product(factorisation.of_product(lora_B, lora_A, max_rank), kernel, rank, algorithm)
+
+
+def _loha(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
+    arrays = _needed(key, parts, "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+    if any(array.ndim != 2 or array.size == 0 for array in arrays):
+        raise _misfit(key, parts)
+    w1_a, w1_b, w2_a, w2_b = arrays
+    kernel = _kernel_by_name(key.module)
+    if "hada_t1" in parts or "hada_t2" in parts:
+        t1, t2 = _needed(key, parts, "hada_t1", "hada_t2")
+        if not (_fits_core(t1, w1_a, w1_b) and _fits_core(t2, w2_a, w2_b)):
+            raise _misfit(key, parts)
+        kernel = _kernel(t1)
+        w1_a, w1_b = w1_a.T, factorisation.of_tucker(t1, w1_b)
+        w2_a, w2_b = w2_a.T, factorisation.of_tucker(t2, w2_b)
+    fits = (
+        w1_a.shape[1] == len(w1_b)
+        and w2_a.shape[1] == len(w2_b)
+        and len(w1_a) == len(w2_a)
+        and w1_b.shape[1] == w2_b.shape[1]
+    )
+    if not fits:
+        raise _misfit(key, parts)
+    factors = factorisation.of_hadamard((w1_a, w1_b), (w2_a, w2_b), max_rank)
+    return _Product(factors, kernel, len(w1_b), "loha")
+
+
+def _fits_core(core: Array, w_a: Array, w_b: Array) -> bool:
+    """A Tucker core (r, s, kh, kw) with w_a (r, out) and w_b (s, in)."""
+    return core.ndim == 4 and core.size > 0 and core.shape[:2] == (len(w_a), len(w_b))
+
+
+def _lokr(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
+    first, _, rank_1 = _kron_factor(key, parts, "lokr_w1")
+    second, kernel, rank_2 = _kron_factor(key, parts, "lokr_w2")
+    factors = factorisation.of_kronecker(first, second, max_rank)
+    # Where both are factorised they share the rank; LyCORIS divides by it once.
+    return _Product(factors, kernel, rank_1 or rank_2, "lokr")
+
+
+def _kron_factor(
+    key: ModuleKey, parts: Parts, role: str
+) -> tuple[tuple[Matrix, Matrix] | Matrix, tuple[int, ...], int | None]:
+    """One side of the product: full, factorised, or a Tucker convolution; its kernel and rank."""
+    if role in parts:
+        whole = parts[role]
+        if whole.ndim not in (2, 4) or whole.size == 0 or f"{role}_a" in parts:
+            raise _misfit(key, parts)
+        return whole.reshape(len(whole), -1), _kernel(whole), None
+    w_a, w_b = _needed(key, parts, f"{role}_a", f"{role}_b")
+    kernel = _kernel(w_b)
+    if w_a.ndim != 2 or w_b.ndim not in (2, 4) or 0 in (w_a.size, w_b.size):
+        raise _misfit(key, parts)
+    core = parts.get("lokr_t2") if role == "lokr_w2" else None
+    if core is not None:
+        if w_b.ndim != 2 or not _fits_core(core, w_a, w_b):
+            raise _misfit(key, parts)
+        return (w_a.T, factorisation.of_tucker(core, w_b)), _kernel(core), len(w_a)
+    w_b = w_b.reshape(len(w_b), -1)
+    if w_a.shape[1] != len(w_b):
+        raise _misfit(key, parts)
+    return (w_a, w_b), kernel or _kernel_by_name(key.module), len(w_b)
+
+
+def _kernel_by_name(module: str) -> tuple[int, ...]:
+    """LoHa and LoKr flatten a kernel away; in these networks the name tells it."""
+    if re.search(r"(?:^|\.)(?:conv\d?|conv_in|conv_out)$", module):
+        return (3, 3)
+    return (1, 1) if module.endswith("conv_shortcut") else ()
+
+
+def _full(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
+    diff = parts["diff"]
+    if diff.ndim not in (2, 4) or diff.size == 0:
+        raise _misfit(key, parts)
+    factors = factorisation.of_dense(diff.reshape(len(diff), -1), max_rank)
+    return _Product(factors, _kernel(diff), None, "full")
+
+
+def _dora(
+    key: ModuleKey,
+    parts: Parts,
+    factors: LowRank,
+    scaling: float,
+    base_weight: Array,
+    max_rank: int,
+) -> LowRank:
+    """The exact update, with the magnitude per output, or per input as its shape says."""
+    shape = (len(factors.lora_B), factors.lora_A.shape[1])
+    if math.prod(base_weight.shape) != math.prod(shape) or len(base_weight) != shape[0]:
+        raise AdapterFileError(
+            f"module '{key}' has an update of shape {shape}, the base weight has "
+            f"{tuple(base_weight.shape)}; give the base model it was trained on"
+        )
+    magnitude = parts.get("magnitude")
+    per_input = 0
+    if magnitude is None:
+        magnitude = parts["dora_scale"]
+        if magnitude.ndim >= 2 and magnitude.shape[0] == 1 and shape[0] != 1:
+            per_input = magnitude.shape[1]
+    wanted = per_input or shape[0]
+    if magnitude.size != wanted or shape[1] % (per_input or 1):
+        raise AdapterFileError(
+            f"module '{key}' has a magnitude of shape {tuple(magnitude.shape)} for an update of "
+            f"shape {shape}; save the file again"
+        )
+    return factorisation.dora_update(
+        base_weight.reshape(shape),
+        factors.lora_A,
+        factors.lora_B,
+        scaling,
+        magnitude,
+        max_rank,
+        per_input=per_input,
+    )
+
+
+def _check_finite(key: ModuleKey, factors: LowRank, scaling: float) -> None:
+    finite = np.isfinite(factors.lora_A).all() and np.isfinite(factors.lora_B).all()
+    if not (finite and math.isfinite(scaling)):
+        raise AdapterFileError(
+            f"module '{key}' has an update that overflows float32; the training diverged"
+        )

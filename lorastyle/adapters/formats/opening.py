@@ -1,0 +1,147 @@
+"""Opening a LoRA file or folder: what lies in it, within limits, whatever it is called.
+
+A file is told by its first bytes: safetensors, PyTorch's zip or its older pickle, or
+something that is no LoRA at all and is named for what it is. Nothing in a file is
+executed: pickles go through `torch.load(weights_only=True)` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from lorastyle.errors import AdapterFileError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may ask for before it is refused. A caller with larger files raises them."""
+
+    file_bytes: int = 4 << 30
+    """Of the file, and of all its tensors once read as float32."""
+    header_bytes: int = 16 << 20
+    """Of a safetensors header, or a folder's adapter_config.json."""
+    n_tensors: int = 20_000
+    tensor_dimensions: int = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The tensors of a file and what it says of itself."""
+
+    name: str
+    """Of the file or folder, for messages."""
+    container: str
+    """`safetensors`, `torch` or `torch-list`."""
+    tensors: Mapping[str, Array]
+    """float32 or float64; integers where a file counts. Of a list, keys are positions."""
+    dtypes: Mapping[str, str]
+    """Of each tensor, as stored: `float16`, `bfloat16`, ..."""
+    n_bytes: int
+    sha256: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    """A folder's adapter_config.json."""
+
+
+WEIGHT_FILES: tuple[str, ...] = (
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "pytorch_lora_weights.safetensors",
+    "pytorch_lora_weights.bin",
+)
+"""What PEFT and diffusers call the file in a folder, in the order in which they look."""
+CONFIG_FILE = "adapter_config.json"
+
+
+def open_adapter_file(path: Path, limits: Limits | None = None) -> Opened:
+    """Read a file, or the weights of a PEFT or diffusers folder, into arrays.
+
+    Raises AdapterFileError, and nothing else, for whatever cannot be read.
+    """
+    limits = limits or Limits()
+    try:
+        if path.is_dir():
+            return _open_folder(path, limits)
+        return _open_file(path, path.name, limits)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise AdapterFileError(f"{path} cannot be read: {reason}; check the path") from error
+    except ValueError as error:  # a path with a null byte
+        raise AdapterFileError(f"{str(path)!r} cannot be read: {error}; check the path") from error
+
+
+def _open_folder(path: Path, limits: Limits) -> Opened:
+    found = [path / name for name in WEIGHT_FILES if (path / name).exists()]
+    if not found:
+        raise AdapterFileError(
+            f"{path} is a folder without adapter weights; one with {WEIGHT_FILES[0]} or "
+            f"{WEIGHT_FILES[2]} can be read, others file by file"
+        )
+    config = _config_of(path / CONFIG_FILE, limits)
+    opened = _open_file(found[0], path.name or str(path), limits)
+    return Opened(**{**opened.__dict__, "config": config})
+
+
+def _config_of(path: Path, limits: Limits) -> Mapping[str, Any] | None:
+    if not path.exists():
+        return None
+    with _regular_file(path, limits.header_bytes) as (file, _):
+        text = file.read()
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise AdapterFileError(f"{path} is not JSON; save the adapter again") from error
+    if not isinstance(config, dict):
+        raise AdapterFileError(f"{path} holds no JSON object; save the adapter again")
+    return config
+
+
+def _open_file(path: Path, name: str, limits: Limits) -> Opened:
+    from lorastyle.adapters.formats import safetensors_file, torch_file
+    from lorastyle.adapters.formats.sniffing import foreign
+
+    with _regular_file(path, limits.file_bytes) as (file, n_bytes):
+        start = file.read(512)
+        file.seek(0)
+        what = foreign(start, n_bytes)
+        if what is not None:
+            raise AdapterFileError(f"{name} {what}")
+        if torch_file.recognise(start):
+            tensors, dtypes, metadata, container = torch_file.read(file, name, limits)
+        else:
+            tensors, dtypes, metadata = safetensors_file.read(file, n_bytes, name, limits)
+            container = "safetensors"
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Opened(name, container, tensors, dtypes, n_bytes, sha256, metadata)
+
+
+@contextmanager
+def _regular_file(path: Path, max_bytes: int) -> Iterator[tuple[BufferedReader, int]]:
+    """The open file and its size. Links are followed (the Hub's cache consists of them);
+    what is no regular file in the end is refused without waiting for it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise AdapterFileError(f"{path} is no regular file; give the weights themselves")
+        if status.st_size > max_bytes:
+            raise AdapterFileError(
+                f"{path} has {status.st_size:,} bytes, more than the limit of {max_bytes:,}; "
+                "raise the limit if it is a LoRA, give the LoRA alone if it is a checkpoint"
+            )
+        yield file, status.st_size
