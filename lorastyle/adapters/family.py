@@ -14,6 +14,7 @@ from typing import NamedTuple
 from lorastyle.adapters.layout import TargetModule
 from lorastyle.adapters.naming import sub_network_of_name
 from lorastyle.adapters.updates import ModuleUpdate
+from lorastyle.errors import BaseModelError
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ PLANS: Mapping[str, UNetPlan] = {
     "sd2": UNetPlan((320, 640, 1280, 1280), (1, 1, 1, 0), 1024),
     "sdxl": UNetPlan((320, 640, 1280), (0, 2, 10), 2048),
 }
+FAMILIES: tuple[str, ...] = tuple(PLANS)
 TEXT_WIDTHS: Mapping[int, str] = {768: "sd1", 1024: "sd2", 1280: "sdxl"}
 """Widths of the text encoders; SDXL's first is as wide as SD 1.x's."""
 OTHER = "other"
@@ -93,13 +95,16 @@ def unet_modules(family: str, *, ff_first: bool = False) -> list[Linear]:
     ]
 
 
-@cache
 def family_modules(family: str) -> list[TargetModule]:
     """The paper's targets in the U-Net of `sd1`, `sd2` or `sdxl`, as a layout takes them.
+
+    Raises BaseModelError for any other family.
 
     >>> len(family_modules("sd1")), len(family_modules("sdxl"))
     (160, 700)
     """
+    if family not in PLANS:
+        raise BaseModelError(f"there is no family {family!r}; choose one of: {', '.join(PLANS)}")
     return [
         TargetModule(name, sub_network_of_name(name) or "", out, into)
         for name, out, into in unet_modules(family)

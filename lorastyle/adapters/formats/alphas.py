@@ -104,7 +104,7 @@ def _parsed(name: str, text: str) -> dict[str, Any]:
 
 
 def _by_network(table: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """As diffusers writes them: `unet.r`, `text_encoder.lora_alpha`; others leave the network out."""
+    """Diffusers' keys are `unet.r`, `text_encoder.lora_alpha`; others have no network."""
     networks: dict[str, dict[str, Any]] = {}
     for key, value in table.items():
         network, dot, field = key.partition(".")

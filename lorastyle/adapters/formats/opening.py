@@ -135,7 +135,7 @@ def _regular_file(path: Path, max_bytes: int) -> Iterator[tuple[BufferedReader, 
     what is no regular file in the end is refused without waiting for it.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise AdapterFileError(f"{path} is no regular file; give the weights themselves")
