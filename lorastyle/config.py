@@ -31,8 +31,9 @@ class Section(BaseModel):
 class CorpusConfig(Section):
     """Where the images come from."""
 
-    source: Literal["procedural", "folder"] = "procedural"
-    """`procedural` paints its own; `folder` reads PATH/ARTIST/IMAGE."""
+    source: Literal["procedural", "folder", "adapters"] = "procedural"
+    """`procedural` paints its own; `folder` reads PATH/ARTIST/IMAGE; with `adapters` there are no
+    images, and all adapters come from elsewhere (`lorastyle ingest`)."""
     path: Path | None = None
     """Folder of images by artist. Only for `folder`."""
     metadata: Path | None = None

@@ -14,6 +14,11 @@ from typing import Any
 
 SUB_NETWORKS: tuple[str, ...] = ("self_attention", "cross_attention", "feed_forward")
 """The paper's three groups of target modules; ``full`` is their union."""
+UNLABELLED = ""
+"""The artist of an adapter of which nobody said whose style it has."""
+INGESTED = "ingested"
+"""Stands for a role where an adapter from elsewhere joins adapters that were trained here: it is
+placed and searched, and no part of the protocol."""
 
 
 class Split(StrEnum):

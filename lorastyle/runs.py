@@ -152,6 +152,16 @@ class Run:
         return self.directory / "adapters.zarr"
 
     @property
+    def ingested_path(self) -> Path:
+        """Where adapters from elsewhere lie."""
+        return self.directory / "ingested"
+
+    @property
+    def search_path(self) -> Path:
+        """What searching keeps: where every adapter lies in the style space."""
+        return self.directory / "search"
+
+    @property
     def embedding_path(self) -> Path:
         return self.directory / "embedding"
 
@@ -170,6 +180,16 @@ class Run:
     @property
     def report_path(self) -> Path:
         return self.directory / "report"
+
+    @property
+    def is_planned(self) -> bool:
+        """True where adapters are trained here; False where all come from elsewhere."""
+        return self.experiment.corpus.source != "adapters"
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that this run has."""
+        return STAGES if self.is_planned else STAGES[STAGES.index("embed") :]
 
     def manifest_path(self, stage: str) -> Path:
         return self.directory / "manifests" / f"{stage}.json"

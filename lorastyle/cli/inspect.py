@@ -1,4 +1,4 @@
-"""`lorastyle inspect`: what a run holds, without loading any model."""
+"""`lorastyle inspect`: what a LoRA file or a run holds, without loading any model."""
 
 from __future__ import annotations
 
@@ -18,32 +18,40 @@ if TYPE_CHECKING:
 
 
 @click.command(name="inspect")
-@click.argument("target", type=click.Path(exists=True, path_type=Path), metavar="RUN")
+@click.argument("target", type=click.Path(path_type=Path), metavar="FILE|RUN")
 @answer_options
 def command(target: Path, as_json: bool, debug: bool) -> None:
-    """Say what a run holds: stages done, adapters by role and status, sizes."""
+    """Say what a LoRA file or a run holds.
+
+    Of a file: format, base model, rank, alpha, which modules it changes and how much, what
+    it says of its training. Of a run: stages done, adapters by role and status, sizes.
+    """
 
     def body() -> Answer:
-        from lorastyle.runs import Run
+        if target.is_dir() and (target / "config.yaml").is_file():
+            from lorastyle.runs import Run
 
-        document = describe_run(Run.open(target))
-        return Answer(document, run_text(document))
+            document = describe_run(Run.open(target))
+            return Answer(document, run_text(document))
+        from lorastyle.cli.inspect_file import describe_file, file_text
+
+        document = describe_file(target)
+        return Answer(document, file_text(document))
 
     respond(body, as_json=as_json, debug=debug)
 
 
 def describe_run(run: Run) -> dict[str, Any]:
     """Plain values about a run, finished or not."""
-    from lorastyle.runs import STAGES
-
     return {
         "kind": "run",
         "path": str(run.directory),
         "name": run.experiment.name,
         "base": run.experiment.base,
         "config_hash": run.experiment.hash(),
-        "stages": {stage: _stage(run.manifest(stage)) for stage in STAGES},
+        "stages": {stage: _stage(run.manifest(stage)) for stage in run.stages},
         "store": _store(run),
+        "ingested": _ingested(run),
     }
 
 
@@ -55,9 +63,11 @@ def run_text(document: Mapping[str, Any]) -> str:
         made = summary(name, stage["outputs"]) if stage["done"] else "not done"
         time = duration(stage["wall_s"]) if stage["done"] else ""
         lines.append(f"{mark} {name:<9} {made:<52} {time:>13}".rstrip())
-    store = document["store"]
+    store, ingested = document["store"], document["ingested"]
+    if ingested is not None:
+        lines += ["", *_ingested_lines(ingested)]
     if store is None:
-        return "\n".join([*lines, "", "No adapters yet."])
+        return "\n".join(lines if ingested else [*lines, "", "No adapters yet."])
     planned = f" of {store['n_planned']} planned" if store["n_planned"] else ""
     lines += [
         "",
@@ -70,11 +80,49 @@ def run_text(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _ingested_lines(ingested: Mapping[str, Any]) -> list[str]:
+    ranks = ", ".join(f"{n} of rank {rank}" for rank, n in ingested["by_rank"].items())
+    formats = ", ".join(f"{n} {name}" for name, n in ingested["by_format"].items())
+    lines = [
+        f"{ingested['n_adapters']} adapters from elsewhere: {ranks}",
+        f"  {formats}; {ingested['n_artists']} artists, {ingested['n_unlabelled']} unlabelled",
+    ]
+    bad = {name: n for name, n in ingested["by_status"].items() if name != "ok"}
+    if bad:
+        counts = ", ".join(f"{n} {name.replace('_', '-')}" for name, n in bad.items())
+        lines.append(f"  {counts}: kept out of every fit")
+    return lines
+
+
 def _stage(manifest: Mapping[str, Any] | None) -> dict[str, Any]:
     if manifest is None:
         return {"done": False}
     kept = ("wall_s", "finished_at", "outputs")
     return {"done": True, **{key: manifest[key] for key in kept}}
+
+
+def _ingested(run: Run) -> dict[str, Any] | None:
+    """Adapters that were ingested, or None where there are none."""
+    from lorastyle.records import UNLABELLED
+    from lorastyle.store.ingested import IngestedStore
+
+    store = IngestedStore.find(run.ingested_path)
+    if store is None:
+        return None
+    records = list(store.committed().values())
+    artists = [str(record.spec.get("artist")) for record in records]
+    facts = [record.receipt.get("facts", {}) for record in records]
+    ranks = Counter(
+        max((int(r) for r in each.get("ranks", {}) if r.isdigit()), default=0) for each in facts
+    )
+    return {
+        "n_adapters": len(records),
+        "n_artists": len({artist for artist in artists if artist != UNLABELLED}),
+        "n_unlabelled": artists.count(UNLABELLED),
+        "by_status": dict(Counter(record.status for record in records)),
+        "by_rank": dict(sorted(ranks.items())),
+        "by_format": dict(Counter(str(each.get("format")) for each in facts)),
+    }
 
 
 def _store(run: Run) -> dict[str, Any] | None:

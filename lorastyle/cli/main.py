@@ -18,7 +18,10 @@ VERBS: Mapping[str, str] = {
     "sweep": "Choose PC counts and sub-network on validation.",
     "evaluate": "Measure clustering and retrieval, beside image features.",
     "report": "Write the figures and the offline page.",
-    "inspect": "Say what a run holds.",
+    "ingest": "Add LoRA files from elsewhere to a run.",
+    "search": "Find whose style a LoRA file has.",
+    "compare": "Say what two LoRA files are to each other.",
+    "inspect": "Say what a LoRA file or a run holds.",
 }
 """In the order in which a newcomer needs them; the first line of each verb's help."""
 

@@ -40,10 +40,9 @@ def command(
         if dry_run:
             return dry_run_answer(target, directory, overrides, samples_per_s)
         from lorastyle.cli.results import whole_run_answer
-        from lorastyle.runs import STAGES
 
         run = open_run(target, directory, overrides, force=force)
-        outcomes = carry_out_stages(run, STAGES, force=force, shown=say_outcome)
+        outcomes = carry_out_stages(run, run.stages, force=force, shown=say_outcome)
         return whole_run_answer(run, outcomes, f"lorastyle run {run.directory} --force")
 
     respond(body, as_json=as_json, debug=debug)

@@ -41,6 +41,11 @@ def run_stages(
 
 def run_stage(run: Run, stage: str, session: Session, *, force: bool = False) -> StageOutcome:
     """One stage. Imports are late: each stage loads what it needs and no more."""
+    if stage not in run.stages:
+        raise StageError(
+            f"{run.directory} has no stage {stage!r}: its adapters come from elsewhere; add some "
+            f"with `lorastyle ingest {run.directory} FILE|DIR`"
+        )
     if stage == "plan":
         from lorastyle.base.lookup import base_identity
         from lorastyle.corpus.stage import plan

@@ -26,6 +26,9 @@ class Energies:
     modules: tuple[str, ...]
     values: Matrix
 
+    def __len__(self) -> int:
+        return len(self.values)
+
     def within(self, names: Sequence[str]) -> Matrix:
         """Columns of these modules: (n, m)."""
         place = {name: column for column, name in enumerate(self.modules)}

@@ -33,6 +33,7 @@ from lorastyle.embedding.delta_products import DeltaTask, Module
 from lorastyle.embedding.factor_products import FactorTask
 from lorastyle.embedding.groups import Groups, columns_of, sub_network_groups
 from lorastyle.embedding.ledger import Ledger
+from lorastyle.embedding.products import sum_of
 from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError
 from lorastyle.progress import Progress, Silent
@@ -225,6 +226,29 @@ def cross_of(
     about = origin_rows(vectors.rows) if origin is None else origin
     tasks = _column_tasks(vectors, about, share, beside)
     return _run({"cross": tasks}, share, scheduler, None, Silent())["cross"]
+
+
+def cross_updates(
+    source: Source,
+    rows: npt.ArrayLike,
+    others: tuple[Cohort, ...],
+    groups: Groups,
+    *,
+    memory_gib: float = 1.0,
+    scheduler: Scheduler | None = None,
+) -> Gram:
+    """Inner products (m, n) of the updates of others with those of these rows, over the groups.
+
+    The others may lie in any stores that have the same modules.
+    """
+    rows = np.asarray(rows, np.int64)
+    n_others = sum(len(cohort) for cohort in others)
+    share = Share.of(n_others, len(rows), memory_gib, threads=scheduler is None)
+    tasks = {
+        name: delta_tasks(source, rows, modules, share, others) for name, modules in groups.items()
+    }
+    sums = _run(tasks, share, scheduler, None, Silent())
+    return sum_of(list(sums.values()))
 
 
 def _check_representations(source: Source, representations: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import scipy.linalg
 
 from lorastyle.embedding.krylov_pass import (
+    SUM_COLUMNS,
     GramProduct,
     Scheduler,
     Vectors,
@@ -155,7 +156,7 @@ class RitzPairs(NamedTuple):
     residuals: Columns
     """Length of G u - theta u: (k,)."""
     rounding: Columns
-    """What rounding may have done to each value: (k,)."""
+    """What rounding may have done to each value, see KrylovSpace: (k,)."""
 
     @property
     def bounds(self) -> Columns:
@@ -179,11 +180,19 @@ class KrylovSpace:
     G is the centred Gram matrix. A block counts as it was multiplied, rounded to
     float32: so rounding it costs no accuracy, only that the basis is not quite
     orthonormal, which its own products (s, s) set right.
+
+    A value is a sum of products of each row with the component: sums of `SUM_COLUMNS` = m
+    terms in float32, with a rounding unit of u = eps / 2. With roundings that do not
+    conspire their relative error is within sqrt(m) u, in any order that BLAS may take
+    (m u is certain, and useless); and a row that lies in the component is as long as the
+    largest singular value, at most. Source: Higham and Mary 2019, "A new approach to
+    probabilistic rounding error analysis".
     """
 
     def __init__(self, n: int, dtype: np.dtype[Any]) -> None:
         self._exact_eps = n * float(np.finfo(np.float64).eps)
         self._eps = max(float(np.finfo(dtype).eps), self._exact_eps)
+        self._sum_eps = max(float(np.finfo(dtype).eps) / 2 * SUM_COLUMNS**0.5, self._exact_eps)
         self._bases: list[Columns] = []
         self._products: list[Columns] = []
         self._overlap: Columns = np.empty((0, 0))
@@ -222,8 +231,7 @@ class KrylovSpace:
         values, weights = values[real], weights[:, real]
         vectors = _combined(self._bases, weights)
         left = _combined(self._products, weights) - vectors * values
-        # As if each vector had been moved by eps of the largest singular value.
-        rounding = self._eps * np.sqrt(values[0] * values)
+        rounding = self._sum_eps * np.sqrt(values[0] * values)
         return RitzPairs(values, vectors, np.linalg.norm(left, axis=0), rounding)
 
     def next_block(self) -> Columns:

@@ -28,6 +28,11 @@ Scheduler = Callable[..., Any]
 
 BLOCK_COLUMNS = 32_768
 """Width of a block of vectors in memory; a store's own inner chunks are as wide at most."""
+SUM_COLUMNS = 256
+"""Products of so many columns are added up in float32, these sums in float64.
+
+The error of a sum grows with its length, and the error bounds with it; shorter ones
+cost time."""
 MAX_TASKS = 192
 """Tasks of a pass, at most: at the paper's size, one for each inner chunk."""
 SHARES = 4
@@ -135,7 +140,7 @@ def gram_times(
     """The centred Gram matrix of vectors (n, p) times `block` (n, l): one pass.
 
     Float32 vectors are multiplied in float32, about an origin near them, and added up
-    over the blocks in float64. Raises StageError for too little memory.
+    over every SUM_COLUMNS columns in float64. Raises StageError for too little memory.
     """
     n, n_wanted = block.shape
     ones = np.ones((n, 1))
@@ -188,9 +193,16 @@ def block_sums(
         tiles = Tiles(vectors, columns, _origin(vectors, columns), tiling, buffer)
         inner = tiles.transposed_times(multiplied)
         for rows, tile in tiles:
-            total[rows, :-1] += tile @ inner
+            _add_product(total[rows, :-1], tile, inner)
             total[rows, -1] += np.vecdot(tile, tile)
     return total
+
+
+def _add_product(total: Columns, tile: Matrix, inner: Matrix) -> None:
+    """Add the tile (m, width) times `inner` (width, l) to `total` (m, l)."""
+    for start in range(0, len(inner), SUM_COLUMNS):
+        columns = slice(start, start + SUM_COLUMNS)
+        total += tile[:, columns] @ inner[columns]
 
 
 def projected(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self
 
 import dask.array as da
@@ -11,12 +13,14 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from lorastyle.embedding.blas import one_blas_thread
 from lorastyle.embedding.products import (
     BLOCK_COLUMNS,
     MAX_WORKERS,
     as_dask,
     column_blocks,
     combine_block,
+    n_workers,
     products,
 )
 from lorastyle.embedding.spectrum import Matrix, Spectrum
@@ -48,7 +52,9 @@ class GramPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     `components_` (k, p) and `mean_` (p,) are made when asked for, each time, with a
     pass over X: lazy Dask arrays unless X is NumPy. `write_components` keeps them on disk.
     Each component's largest score on the fit rows by magnitude is positive (of equals,
-    the first row's), whatever the chunks.
+    the first row's), whatever the chunks. On one processor scores and components are the
+    same bits for NumPy and for Dask in any chunks, with any number of threads; on another
+    processor the last bits may differ.
 
     >>> GramPCA(1).fit_transform(np.array([[0.0, 0.0], [3.0, 4.0]]))
     array([[ 2.5],
@@ -188,10 +194,7 @@ class GramPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         rows, centre = self._fit_rows, self.centre
         width = self._block_columns(rows, len(weights))
         if isinstance(rows, np.ndarray):
-            result = np.empty((len(weights), rows.shape[1]), rows.dtype)
-            for columns in column_blocks(rows.shape[1], width):
-                result[:, columns] = combine_block(rows[:, columns], weights, centre, restore)
-            return result
+            return _combine_here(rows, weights, width, centre, restore)
         lazy = as_dask(rows, width).rechunk((-1, width))
         return lazy.map_blocks(
             combine_block,
@@ -253,6 +256,20 @@ class GramPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _combine_here(
+    rows: npt.NDArray[Any], weights: Matrix, width: int, centre: bool, restore: bool
+) -> npt.NDArray[Any]:
+    """`combine_block` for all blocks of an array, by a few threads."""
+    result = np.empty((len(weights), rows.shape[1]), rows.dtype)
+
+    def fill(columns: slice) -> None:
+        result[:, columns] = combine_block(rows[:, columns], weights, centre, restore)
+
+    with one_blas_thread(), ThreadPoolExecutor(n_workers()) as pool:
+        deque(pool.map(fill, column_blocks(rows.shape[1], width)), maxlen=0)
+    return result
 
 
 def _finite(gram: Matrix) -> Matrix:

@@ -4,6 +4,11 @@ The column mean is taken off inside each block. PCA does not notice, since
 centring removes any origin, but float32 does: raw products of vectors whose mean
 is much larger than their spread lose the spread. Where products about zero are
 asked for, what the mean adds is put back in float64.
+
+On one processor a result is the same bits however the matrix comes: in memory in any
+layout, or from Dask in any chunks. BLAS adds in another order for another layout or
+number of threads; so every block is brought into one layout and multiplied on one BLAS
+thread, and blocks are added up in one order. Another processor's last bits may differ.
 """
 
 from __future__ import annotations
@@ -18,8 +23,8 @@ import dask.base
 import dask.threaded
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
+from lorastyle.embedding.blas import one_blas_thread
 from lorastyle.store.vectors import AdapterVectors
 
 Block = npt.NDArray[np.floating[Any]]
@@ -28,6 +33,8 @@ Gram = npt.NDArray[np.float64]
 BLOCK_COLUMNS = 65_536
 MAX_WORKERS = 4
 """Blocks in hand at once with Dask's own threads, at most."""
+FAN_IN = 4
+"""Matrices added up at once. Part of the order of a sum, and so of its bits."""
 
 
 def products(
@@ -43,9 +50,10 @@ def products(
     Shapes: vectors (n, p) and others (m, p), each NumPy, Dask or AdapterVectors; the
     result is (n, n), or (m, n) where there are others. A block holds every row of
     `block_columns` columns, wherever chunks end; the block is what memory grows
-    with, and the result is the same bits for every chunking. A Dask array whose
-    chunks are wider is sliced, few blocks at a time: sources that can be sliced read
-    those columns only, others are computed again for each few blocks.
+    with, and the result is the same bits for NumPy and for every chunking. A Dask
+    array whose chunks are wider is sliced, few blocks at a time: sources that can be
+    sliced read those columns only, others are computed again for each few blocks.
+    What is all in memory is multiplied here, by a few threads, whatever `scheduler` is.
     """
     if not isinstance(vectors, np.ndarray) or not isinstance(others, np.ndarray | None):
         return _lazy_products(
@@ -55,11 +63,12 @@ def products(
             centre,
             scheduler,
         )
-    total: Gram = np.zeros((len(vectors if others is None else others), len(vectors)))
+    task = dask.delayed(block_products)
+    parts = []
     for columns in column_blocks(vectors.shape[1], block_columns):
         beside = None if others is None else others[:, columns]
-        total += block_products(vectors[:, columns], beside, centre=centre)
-    return total
+        parts.append(task(vectors[:, columns], beside, centre=centre))
+    return np.asarray(compute(tree_sum(parts), _in_threads))
 
 
 def block_products(
@@ -70,12 +79,16 @@ def block_products(
     Float32 products and, when the caller adds blocks up, float64 sums: rounding
     then stays at 1e-7 of the spread, whatever the mean. `overwrite` spends the block.
     """
+    block = _in_rows(block)
     mean = block.mean(axis=0, dtype=np.float64).astype(block.dtype)
-    about_mean = np.subtract(block, mean, out=block if overwrite else None)
+    about_mean = np.subtract(block, mean, out=block if overwrite else None, order="C")
     # One operand twice: NumPy then calls syrk, half the work of a general product.
-    beside = about_mean if others is None else (others - mean).astype(block.dtype, copy=False)
-    result = np.asarray(beside @ about_mean.T, np.float64)
-    return result if centre else result + _from_mean(beside, about_mean, mean)
+    beside = about_mean
+    if others is not None:
+        beside = np.subtract(others, mean, order="C").astype(block.dtype, copy=False)
+    with one_blas_thread():
+        result = np.asarray(beside @ about_mean.T, np.float64)
+        return result if centre else result + _from_mean(beside, about_mean, mean)
 
 
 def combine_block(block: Block, weights: Gram, centre: bool, restore: bool = False) -> Block:
@@ -84,9 +97,12 @@ def combine_block(block: Block, weights: Gram, centre: bool, restore: bool = Fal
     Centred, the rows are taken about their mean, which `restore` adds again: for
     weights that sum to zero that changes rounding only, and float32 needs it.
     """
+    block = _in_rows(block)
     mean = block.mean(axis=0, dtype=np.float64)
-    rows = block - mean.astype(block.dtype) if centre else block
-    result = weights.astype(block.dtype) @ rows
+    rows = np.subtract(block, mean.astype(block.dtype), order="C") if centre else block
+    weights = np.ascontiguousarray(weights, block.dtype)
+    with one_blas_thread():
+        result = weights @ rows
     return np.asarray(result + mean if restore else result, block.dtype)
 
 
@@ -125,11 +141,15 @@ def compute(value: Any, scheduler: Callable[..., Any] | None = None) -> Any:
     if scheduler is not None:
         options = {"scheduler": scheduler}
     elif dask.base.get_scheduler() is None:
-        n_workers = min(MAX_WORKERS, os.cpu_count() or 1)
-        options = {"scheduler": dask.threaded.get, "num_workers": n_workers}
-    with threadpool_limits(1):
+        options = {"scheduler": _in_threads}
+    with one_blas_thread():
         (result,) = dask.compute(value, **options)
     return result
+
+
+def n_workers() -> int:
+    """Threads that work on blocks in this process, each with one of BLAS's."""
+    return min(MAX_WORKERS, os.cpu_count() or 1)
 
 
 def fits(arrays: list[da.Array], block_columns: int) -> bool:
@@ -144,24 +164,26 @@ def one_block(array: da.Array, columns: slice, rows: slice = slice(None)) -> Any
 
 
 def add_up(parts: list[Any], together: bool, scheduler: Callable[..., Any] | None = None) -> Gram:
-    """Sum of delayed matrices, in a fixed order: all in one graph, or few in each.
+    """Sum of delayed matrices, as `tree_sum` adds them: all in one graph, or few in each.
 
     Few, where many need the same chunk: in one graph all its slices would wait in memory
     for their turn.
     """
-    step = len(parts) if together else MAX_WORKERS
-    groups = [tree_sum(parts[first : first + step]) for first in range(0, len(parts), step)]
-    return sum_of([compute(group, scheduler) for group in groups])
+    if together:
+        return np.asarray(compute(tree_sum(parts), scheduler))
+    sums = [compute(tree_sum(few), scheduler) for few in _fours(parts)]
+    return np.asarray(tree_sum(sums, sum_of))
 
 
-def tree_sum(parts: list[Any], fan_in: int = 4) -> Any:
+def tree_sum(parts: list[Any], add: Callable[[list[Any]], Any] | None = None) -> Any:
     """One delayed sum of delayed (n, n) matrices: few of them are alive at a time.
 
     The shape of the tree is fixed, so the sum does not depend on who finishes first.
+    With `add=sum_of`, of matrices that are there.
     """
-    add = dask.delayed(sum_of)
+    add = add or dask.delayed(sum_of)
     while len(parts) > 1:
-        parts = [add(parts[i : i + fan_in]) for i in range(0, len(parts), fan_in)]
+        parts = [add(few) for few in _fours(parts)]
     return parts[0]
 
 
@@ -171,6 +193,23 @@ def sum_of(grams: list[Gram]) -> Gram:
     for gram in grams[1:]:
         total += gram
     return total
+
+
+def _fours(parts: list[Any]) -> list[list[Any]]:
+    return [parts[first : first + FAN_IN] for first in range(0, len(parts), FAN_IN)]
+
+
+def _in_threads(graph: Any, keys: Any, **options: Any) -> Any:
+    return dask.threaded.get(graph, keys, **{"num_workers": n_workers(), **options})
+
+
+def _in_rows(block: Block) -> Block:
+    """The block row after row, each row's entries side by side: copied if it is not.
+
+    In another order NumPy would add up the column means differently.
+    """
+    in_rows = block.strides[1] == block.itemsize and block.strides[0] > 0
+    return block if in_rows else np.ascontiguousarray(block)
 
 
 def _from_mean(others: Block, vectors: Block, mean: Block) -> Gram:

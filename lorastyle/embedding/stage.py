@@ -16,7 +16,9 @@ from lorastyle.errors import TooFewAdaptersError
 from lorastyle.records import AdapterSpec
 from lorastyle.runs import Run, StageOutcome, carry_out, write_json
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
+from lorastyle.store.cohorts import Source
 from lorastyle.store.commits import CommitRecord
+from lorastyle.store.ingested import IngestedStore
 
 PASS_FILE = "pass.json"
 """What the pass over the store read and took; no part of the result."""
@@ -31,10 +33,11 @@ def embed(run: Run, *, scheduler: Scheduler | None = None, force: bool = False) 
     that are zero, not finite or failed are left out and named, never averaged in.
     Raises StageError before training is finished.
     """
-    train = run.upstream_hash("train")
-    store = AdapterStore.open(run.store_path)
+    upstream = "train" if run.is_planned else "ingest"
+    before = run.upstream_hash(upstream)
+    store = open_source(run)
     inputs = {
-        "train": train,
+        upstream: before,
         "store": digest_of_contents(store),
         "embedding": run.experiment.embedding.model_dump(mode="json"),
         "calibration": run.experiment.protocol.calibration,
@@ -42,11 +45,21 @@ def embed(run: Run, *, scheduler: Scheduler | None = None, force: bool = False) 
     return carry_out(run, "embed", inputs, lambda: _embed(run, store, scheduler), force=force)
 
 
-def _embed(run: Run, store: AdapterStore, scheduler: Scheduler | None) -> dict[str, Any]:
-    table, left_out = usable_rows(store, read_plan(run))
+def open_source(run: Run) -> Source:
+    """Where the adapters lie that a run's style spaces are fitted on.
+
+    Its trained ones; in a run without a plan, those that were ingested.
+    """
+    if run.is_planned:
+        return AdapterStore.open(run.store_path)
+    return IngestedStore.open(run.ingested_path)
+
+
+def _embed(run: Run, store: Source, scheduler: Scheduler | None) -> dict[str, Any]:
+    table, left_out = _usable(run, store)
     if len(table) < 2:
         raise TooFewAdaptersError(
-            f"{run.store_path} has {len(table)} usable adapters, an embedding needs at least 2; "
+            f"{run.directory} has {len(table)} usable adapters, an embedding needs at least 2; "
             "see `lorastyle inspect` for what became of the others"
         )
     experiment = run.experiment
@@ -68,7 +81,7 @@ def _embed(run: Run, store: AdapterStore, scheduler: Scheduler | None) -> dict[s
     written = write_spaces(grams, run.embedding_path, experiment)
     return {
         "n_adapters": len(table),
-        "d": store.size,
+        "d": store.layout.size,
         "representations": list(grams.representations),
         "sub_networks": list(grams.sub_networks),
         "digest": grams.digest(),
@@ -77,6 +90,18 @@ def _embed(run: Run, store: AdapterStore, scheduler: Scheduler | None) -> dict[s
         "left_out": dict(sorted(Counter(left_out.values()).items())),
         "left_out_adapters": dict(list(left_out.items())[:NAMED]),
     }
+
+
+def _usable(run: Run, store: Source) -> tuple[pd.DataFrame, dict[str, str]]:
+    if isinstance(store, AdapterStore):
+        return usable_rows(store, read_plan(run))
+    records = store.committed().values()
+    left_out = {
+        str(record.spec.get("adapter_id")): record.status
+        for record in records
+        if record.status != "ok"
+    }
+    return store.table(), left_out
 
 
 def usable_rows(

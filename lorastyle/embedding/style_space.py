@@ -28,7 +28,7 @@ from lorastyle.embedding.space_file import (
 )
 from lorastyle.embedding.spectrum import Spectrum
 from lorastyle.errors import StageError, TooFewAdaptersError
-from lorastyle.records import Role
+from lorastyle.records import UNLABELLED, Role
 from lorastyle.store.adapter_store import TABLE_COLUMNS
 
 Task = Literal["clustering", "retrieval"]
@@ -245,7 +245,8 @@ def space_of(
 def split_rows(table: pd.DataFrame, task: Task, n_calibration: int) -> tuple[Rows, Rows]:
     """Fit rows and calibration rows of a task, ascending.
 
-    An artist whose adapters are too few keeps one to be fitted on.
+    An artist whose adapters are too few keeps one to be fitted on. Adapters whose artist
+    nobody knows are fitted on too: PCA needs no labels.
     """
     train = table[table["role"] == Role.TRAIN.value].sort_values("row")
     if task == "retrieval":
@@ -254,6 +255,7 @@ def split_rows(table: pd.DataFrame, task: Task, n_calibration: int) -> tuple[Row
     by_artist = train.sort_values("index").groupby("artist")["index"]
     from_the_end = by_artist.cumcount(ascending=False)
     calibrates = (from_the_end < n_calibration) & (by_artist.cumcount() > 0)
+    calibrates &= train["artist"] != UNLABELLED
     chosen = train.loc[calibrates.reindex(train.index), "row"]
     return _sorted(train.loc[~train["row"].isin(chosen), "row"]), _sorted(chosen)
 

@@ -12,12 +12,12 @@ import pandas as pd
 
 from lorastyle.config import Experiment
 from lorastyle.embedding.gram import GramSet
-from lorastyle.embedding.style_space import StyleSpace, Task, space_of
+from lorastyle.embedding.style_space import Rows, StyleSpace, Task, space_of
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.evaluation.clustering import cluster_scores
 from lorastyle.evaluation.labelled import LabelledVectors, TaskVectors
 from lorastyle.evaluation.retrieval import Metric, RetrievalScores, retrieve
-from lorastyle.records import Role
+from lorastyle.records import UNLABELLED, Role
 
 HELD_OUT: Mapping[Task, Mapping[str, Role]] = {
     "clustering": {"val": Role.VAL, "test": Role.TEST},
@@ -85,17 +85,24 @@ def fit_setting(
 
 
 def _check_clusters(space: StyleSpace) -> None:
-    n_artists = len(np.unique(space.artists(space.fit_rows).astype(np.str_)))
+    n_artists = len(np.unique(space.artists(_labelled(space, space.fit_rows)).astype(np.str_)))
     if n_artists < 2:
         raise TooFewAdaptersError(
             f"the {space.task} task compares artists, and its {len(space.fit_rows)} fit adapters "
-            f"have {n_artists}; train adapters of at least 2"
+            f"have {n_artists}; train or label adapters of at least 2"
         )
+
+
+def _labelled(space: StyleSpace, rows: Rows) -> Rows:
+    """Those whose artist is known: the others shape the space, and are not measured."""
+    return np.asarray(rows[space.artists(rows) != UNLABELLED])
 
 
 def task_vectors(space: StyleSpace) -> TaskVectors:
     """Scores of the fit adapters, and of the held-out ones with and without calibration."""
-    parts = {name: space.rows(role) for name, role in HELD_OUT[space.task].items()}
+    parts = {
+        name: _labelled(space, space.rows(role)) for name, role in HELD_OUT[space.task].items()
+    }
 
     def labelled(rows: Any, calibrated: bool) -> LabelledVectors:
         scores = space.scores(rows, calibrated=calibrated)
@@ -105,7 +112,7 @@ def task_vectors(space: StyleSpace) -> TaskVectors:
         {name: labelled(rows, False) for name, rows in parts.items()} if space.is_calibrated else {}
     )
     return TaskVectors(
-        labelled(space.fit_rows, True),
+        labelled(_labelled(space, space.fit_rows), True),
         {name: labelled(rows, True) for name, rows in parts.items()},
         uncalibrated,
     )

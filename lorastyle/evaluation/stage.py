@@ -71,8 +71,9 @@ def evaluate(run: Run, *, force: bool = False) -> StageOutcome:
     for name in experiment.evaluation.features:
         image_feature(name)
     embedding = experiment.embedding.model_dump(mode="json")
+    upstream = "plan" if run.is_planned else "ingest"
     inputs = {
-        "plan": run.upstream_hash("plan"),
+        upstream: run.upstream_hash(upstream),
         "embed": run.upstream_hash("embed"),
         "embedding": embedding,
         "evaluation": experiment.evaluation.model_dump(mode="json"),
@@ -85,7 +86,8 @@ def _evaluate(run: Run) -> dict[str, Any]:
     grams = GramSet.load(run.embedding_path)
     findings = Findings()
     settings, findings.absent = _settings(run, grams)
-    n_items = len(settings) + len(run.experiment.evaluation.features)
+    n_features = len(run.experiment.evaluation.features) if run.is_planned else 0
+    n_items = len(settings) + n_features
     with progress("evaluate", n_items, "methods") as shown:
         _measure_weights(run, grams, settings, findings, shown)
         _measure_features(run, grams.table, findings, shown)
@@ -175,7 +177,7 @@ def _measure_features(run: Run, table: pd.DataFrame, findings: Findings, shown: 
     """Image features of exactly the adapters whose weights were compared."""
     from lorastyle.base.images import load_image
 
-    names = run.experiment.evaluation.features
+    names = run.experiment.evaluation.features if run.is_planned else ()
     if not names:
         return
     catalogue, root = read_catalogue(run), corpus_root(run)

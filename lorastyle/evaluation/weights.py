@@ -21,7 +21,7 @@ from lorastyle.evaluation.protocol import (
     retrieval_entry,
 )
 from lorastyle.evaluation.retrieval import RetrievalScores
-from lorastyle.records import Role
+from lorastyle.records import UNLABELLED, Role
 
 N_SHOWN = 10
 """Components that are kept for figures."""
@@ -133,7 +133,8 @@ def label_queries(table: pd.DataFrame, queries: Mapping[str, RetrievalScores]) -
     for name, scores in queries.items():
         split = name.rpartition("/")[2]
         role: Role = HELD_OUT["retrieval"][split]
-        part = table.loc[table["role"] == role.value, ["adapter_id", "artist", "role"]]
+        here = (table["role"] == role.value) & (table["artist"] != UNLABELLED)
+        part = table.loc[here, ["adapter_id", "artist", "role"]]
         part = part.reset_index(drop=True)
         part.insert(0, "calibrated", name == split)
         part["average_precision"] = scores.average_precision

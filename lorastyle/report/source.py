@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lorastyle.errors import StageError
-from lorastyle.records import Role
+from lorastyle.records import UNLABELLED, Role
 from lorastyle.report.palette import Palette, make_palette
 from lorastyle.report.scores import chosen_space
 from lorastyle.report.shown import FloatArray, Points
@@ -20,6 +20,7 @@ from lorastyle.runs import STAGES, Run
 
 FIT = Role.TRAIN.value
 CALIBRATION = "calibration"
+NO_LABEL = "unlabelled"
 KINDS: tuple[str, ...] = (FIT, CALIBRATION, *(role.value for role in Role if role.value != FIT))
 """What an adapter is to a style space, in the order of legends."""
 
@@ -68,7 +69,9 @@ class ReportSource:
 
     @cached_property
     def genre_of(self) -> dict[str, str]:
-        pairs = self.catalogue[["artist", "genre"]].drop_duplicates("artist")
+        known = [space.adapters for space in self.spaces.values()]
+        named = self.catalogue if len(self.catalogue) or not known else pd.concat(known)
+        pairs = named[["artist", "genre"]].drop_duplicates("artist")
         return dict(zip(pairs["artist"].astype(str), pairs["genre"].astype(str), strict=True))
 
     @cached_property
@@ -98,7 +101,7 @@ def read_source(run: Run) -> ReportSource:
     try:
         metrics = json.loads(run.metrics_path.read_text(encoding="utf-8"))
         scores = pd.read_parquet(run.evaluation_path / "scores.parquet")
-        catalogue = pd.read_parquet(run.catalogue_path)
+        catalogue = _catalogue(run)
     except FileNotFoundError as error:
         raise StageError(
             f"{error.filename} is missing; run `lorastyle evaluate {run.directory} --force`"
@@ -112,6 +115,13 @@ def read_source(run: Run) -> ReportSource:
         catalogue=catalogue,
         manifests={stage: recorded for stage in STAGES if (recorded := run.manifest(stage))},
     )
+
+
+def _catalogue(run: Run) -> pd.DataFrame:
+    """The images; none where adapters were ingested."""
+    if not run.is_planned:
+        return pd.DataFrame(columns=["image_id", "path", "artist", "genre"])
+    return pd.read_parquet(run.catalogue_path)
 
 
 def _optional(run: Run, name: str) -> pd.DataFrame:
@@ -144,4 +154,5 @@ def _spaces(scores: pd.DataFrame) -> dict[str, SpaceScores]:
 def _adapters(rows: pd.DataFrame) -> pd.DataFrame:
     calibrates = (rows["role"] == Role.TRAIN.value) & ~rows["fit"].astype(bool)
     kind = rows["role"].where(~calibrates, CALIBRATION)
-    return rows[["adapter_id", "artist", "genre"]].assign(kind=kind.astype(str))
+    named = rows[["adapter_id", "artist", "genre"]].replace({"artist": {UNLABELLED: NO_LABEL}})
+    return named.assign(kind=kind.astype(str))

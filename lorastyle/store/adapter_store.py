@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -288,7 +288,13 @@ class AdapterStore:
             raise StoreError(f"{self.path} has {self.n_rows} rows, not row {row}; grow it first")
 
 
-def digest_of_contents(store: AdapterStore) -> str:
+class Committed(Protocol):
+    """What holds committed rows."""
+
+    def committed(self) -> dict[int, CommitRecord]: ...
+
+
+def digest_of_contents(store: Committed) -> str:
     """SHA-256 over every committed row's number, status, checksum and spec digest."""
     return digest(
         [

@@ -233,8 +233,7 @@ class Writer:
         Raises LayoutMismatchError as `IngestedStore.kept` does, and for a rank above
         `MAX_RANK`.
         """
-        kept = self._store.kept(adapter)
-        rank = rank_class(max(update.rank for update in kept.values()))
+        kept, rank = self._fitted(adapter)
         store, row = self._free_row(rank)
         layout = store.layout
         energies = [kept[name].energy() if name in kept else 0.0 for name in layout.modules]
@@ -246,6 +245,14 @@ class Writer:
         )
         self._classes[rank] = (store, row + 1)
         return replace(record, row=number(Located(rank, row)))
+
+    def check(self, adapter: Adapter) -> None:
+        """Raise what `add` would."""
+        self._fitted(adapter)
+
+    def _fitted(self, adapter: Adapter) -> tuple[dict[str, ModuleUpdate], int]:
+        kept = self._store.kept(adapter)
+        return kept, rank_class(max(update.rank for update in kept.values()))
 
     def _free_row(self, rank: int) -> tuple[AdapterStore, int]:
         if rank not in self._classes:
@@ -297,7 +304,8 @@ def stored_adapter(store: AdapterStore, row: int) -> Adapter:
             updates.append(
                 ModuleUpdate(ModuleKey("unet", module), A[used], B[:, used], store.scaling)
             )
-    return Adapter.of(str(spec.get("adapter_id", row)), updates, {"spec": dict(spec)})
+    facts = {} if record is None else dict(record.receipt.get("facts", {}))
+    return Adapter.of(str(spec.get("adapter_id", row)), updates, facts)
 
 
 def _padded(

@@ -1,0 +1,73 @@
+"""Placing adapters by their updates in a style space that has not seen them.
+
+They may differ from the fit adapters in rank, format and initialisation, and may change fewer
+modules: each is compared with each fit adapter on the modules that both change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lorastyle.embedding.coverage import Energies, coverage, shared_cosine
+from lorastyle.embedding.gram_pass import cross_updates
+from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.style_space import Scores, StyleSpace
+from lorastyle.errors import StageError
+from lorastyle.store.cohorts import Cohort, Source
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Others:
+    """m adapters to be placed: where they lie, and how strong each of their modules is."""
+
+    cohorts: tuple[Cohort, ...]
+    energies: Energies
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where they are, and how much of them that rests on."""
+
+    scores: Scores
+    """(m, k)."""
+    coverage: Matrix
+    """(m,): the mean, over fit adapters, of the share of the updates that was compared."""
+
+
+def place_updates(
+    source: Source,
+    space: StyleSpace,
+    fit_energies: Energies,
+    others: Others,
+    *,
+    calibrated: bool = True,
+    memory_gib: float = 1.0,
+) -> Placed:
+    """Scores of other adapters in a `delta` space: one pass over its fit adapters.
+
+    `source` holds the fit adapters, `fit_energies` are theirs, in the order of
+    `space.fit_rows`. Raises StageError for a space of another representation, or adapters
+    that have no module in common with it.
+    """
+    if space.representation == "factors":
+        raise StageError("updates cannot be placed in a space of 'factors', only of 'delta'")
+    groups = sub_network_groups(source.layout)
+    if space.sub_network != "full":
+        groups = {space.sub_network: groups[space.sub_network]}
+    products = cross_updates(source, space.fit_rows, others.cohorts, groups, memory_gib=memory_gib)
+    names = [module.name for modules in groups.values() for module in modules]
+    theirs, ours = others.energies.within(names), fit_energies.within(names)
+    if not (theirs > 0).any(axis=1).all():
+        raise StageError(
+            f"the adapter changes none of the {len(names)} modules of the {space.sub_network} "
+            "network; search another sub-network"
+        )
+    cosines = shared_cosine(products, theirs, ours)
+    return Placed(
+        space.project(cosines, calibrated=calibrated), coverage(theirs, ours).mean(axis=1)
+    )

@@ -1,0 +1,165 @@
+"""The gallery: where every adapter of a run lies in a style space, trained or ingested.
+
+search/REPRESENTATION.SUBNETWORK.npz     made when first searched, kept while nothing changes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lorastyle.embedding.coverage import Energies
+from lorastyle.embedding.energies import energies_of
+from lorastyle.embedding.placing import Others, place_updates
+from lorastyle.embedding.space_file import (
+    read_archive,
+    table_from_facts,
+    table_to_facts,
+    write_archive,
+)
+from lorastyle.embedding.spaces import load_space
+from lorastyle.embedding.stage import open_source
+from lorastyle.embedding.style_space import StyleSpace
+from lorastyle.errors import StageError
+from lorastyle.records import INGESTED, Role, digest
+from lorastyle.runs import Run
+from lorastyle.store.adapter_store import TABLE_COLUMNS, digest_of_contents
+from lorastyle.store.cohorts import Source, cohorts_of
+from lorastyle.store.ingested import IngestedStore
+
+Matrix = npt.NDArray[np.float64]
+
+GALLERY_ROLES = (Role.TRAIN.value, INGESTED)
+"""Adapters that a search ranks; the others are there to measure the run."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Every adapter of a run in one style space.
+
+    `table` has columns row, adapter_id, artist, genre, role, index; `scores` (n, k) are in
+    its order, calibrated as for retrieval.
+    """
+
+    space: StyleSpace
+    table: pd.DataFrame
+    scores: Matrix
+    fit_energies: Energies | None
+    """Of the fit adapters' modules; None in a space of factors."""
+
+    @property
+    def is_ranked(self) -> npt.NDArray[np.bool_]:
+        """(n,): those that a search ranks."""
+        return self.table["role"].isin(GALLERY_ROLES).to_numpy()
+
+
+def open_gallery(run: Run, representation: str, sub_network: str) -> Gallery:
+    """The gallery in this space, from what an earlier search kept where that is still true.
+
+    Otherwise ingested adapters are placed by a pass over the fit ones. Raises StageError
+    where there is no such space.
+    """
+    space = load_space(run.embedding_path, "retrieval", representation, sub_network)
+    ingested = _beside(run) if representation != "factors" else None
+    identity = _identity(run, ingested)
+    path = run.search_path / f"{representation}.{sub_network}.npz"
+    kept = _load(path, identity, space)
+    if kept is not None:
+        return kept
+    gallery = _make(run, space, ingested)
+    _save(path, gallery, identity)
+    return gallery
+
+
+def _beside(run: Run) -> IngestedStore | None:
+    """Adapters from elsewhere that the space was not fitted on."""
+    return IngestedStore.find(run.ingested_path) if run.is_planned else None
+
+
+def _identity(run: Run, ingested: IngestedStore | None) -> str:
+    contents = digest_of_contents(ingested) if ingested is not None else None
+    return digest([run.upstream_hash("embed"), contents])
+
+
+def _make(run: Run, space: StyleSpace, ingested: IngestedStore | None) -> Gallery:
+    source = open_source(run)
+    energies = None
+    if space.representation != "factors":
+        energies = energies_of(source, space.fit_rows)
+    table = space.table[list(TABLE_COLUMNS)].reset_index(drop=True)
+    scores = space.scores(table["row"].to_numpy(np.int64))
+    if ingested is not None and energies is not None:
+        table, scores = _with_ingested(run, space, source, ingested, energies, table, scores)
+    return Gallery(space, table, scores, energies)
+
+
+def _with_ingested(
+    run: Run,
+    space: StyleSpace,
+    source: Source,
+    ingested: IngestedStore,
+    energies: Energies,
+    table: pd.DataFrame,
+    scores: Matrix,
+) -> tuple[pd.DataFrame, Matrix]:
+    theirs = ingested.table()
+    of_theirs = energies_of(ingested, theirs["row"])
+    # Those that change nothing in this sub-network have no place in it.
+    here = of_theirs.within(_modules(space, source)).any(axis=1)
+    theirs = theirs.iloc[np.flatnonzero(here)].reset_index(drop=True)
+    if theirs.empty:
+        return table, scores
+    others = Others(
+        cohorts_of(ingested, theirs["row"]), Energies(of_theirs.modules, of_theirs.values[here])
+    )
+    memory_gib = run.experiment.compute.memory_gib
+    placed = place_updates(source, space, energies, others, memory_gib=memory_gib)
+    return (
+        pd.concat([table, theirs], ignore_index=True),
+        np.concatenate([scores, placed.scores]),
+    )
+
+
+def _modules(space: StyleSpace, source: Source) -> list[str]:
+    return [
+        module.name
+        for module in source.layout.targets
+        if space.sub_network in ("full", module.sub_network)
+    ]
+
+
+def _save(path: Path, gallery: Gallery, identity: str) -> None:
+    arrays: dict[str, npt.NDArray[Any]] = {"scores": gallery.scores}
+    facts: dict[str, Any] = {"identity": identity, "table": table_to_facts(gallery.table)}
+    if gallery.fit_energies is not None:
+        arrays["energies"] = gallery.fit_energies.values
+        facts["modules"] = list(gallery.fit_energies.modules)
+    write_archive(path, arrays, facts)
+
+
+def _load(path: Path, identity: str, space: StyleSpace) -> Gallery | None:
+    """What an earlier search kept, or None where there is nothing that is still true."""
+    if not path.is_file():
+        return None
+    try:
+        arrays, facts = read_archive(path)
+        if facts["identity"] != identity:
+            return None
+        return Gallery(
+            space, table_from_facts(facts["table"]), arrays["scores"], _energies(arrays, facts)
+        )
+    except (StageError, KeyError, TypeError, ValueError):
+        # It is only a copy of what can be made again.
+        return None
+
+
+def _energies(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> Energies | None:
+    if "modules" not in facts:
+        return None
+    return Energies(tuple(facts["modules"]), arrays["energies"])

@@ -1,0 +1,131 @@
+"""A query: an adapter as a file holds it, placed in a run's style space."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lorastyle.adapters.layout import AdapterLayout, FactorKey
+from lorastyle.adapters.updates import Adapter, ModuleKey
+from lorastyle.embedding.energies import energies_of
+from lorastyle.embedding.placing import Others, place_updates
+from lorastyle.embedding.projection import project_adapters
+from lorastyle.embedding.stage import open_source
+from lorastyle.errors import LayoutMismatchError
+from lorastyle.runs import Run
+from lorastyle.search.gallery import Gallery
+from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.cohorts import Source, cohorts_of
+from lorastyle.store.ingested import IngestedStore
+
+SAME_START = 0.9
+"""Cosine of a query's lora_A with the run's initial one, from which both began with it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a query lies."""
+
+    scores: npt.NDArray[np.float64]
+    """(k,)."""
+    coverage: float
+    """Share of the query and of the fit adapters that was compared; 1 where all of it."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """An adapter that fits a run's base model."""
+
+    adapter: Adapter
+    source: Source
+
+    @classmethod
+    def of(cls, run: Run, adapter: Adapter) -> Query:
+        """Raises LayoutMismatchError where it belongs to another base model."""
+        source = open_source(run)
+        _fitting(source, adapter, Path())
+        return cls(adapter, source)
+
+    def possible(self) -> tuple[tuple[str, ...], str]:
+        """Representations it can be placed in, best first by principle, and why."""
+        reason = self._why_no_factors()
+        if reason is None:
+            return ("factors", "delta", "delta-aligned"), ""
+        return ("delta", "delta-aligned"), reason
+
+    def place(self, gallery: Gallery, memory_gib: float = 1.0) -> Place:
+        """Its scores in the gallery's space, calibrated as for retrieval."""
+        if gallery.space.representation == "factors":
+            assert isinstance(self.source, AdapterStore)
+            vector = self._vector(self.source, gallery.space.sub_network)
+            scores = project_adapters(
+                self.source, gallery.space, vector[None], memory_gib=memory_gib
+            )
+            return Place(scores[0], 1.0)
+        assert gallery.fit_energies is not None
+        with tempfile.TemporaryDirectory(prefix="lorastyle-") as aside:
+            store = _fitting(self.source, self.adapter, Path(aside))
+            with store.writing() as writer:
+                row = writer.add(self.adapter, {}, {}).row
+            others = Others(cohorts_of(store, [row]), energies_of(store, [row]))
+            placed = place_updates(
+                self.source, gallery.space, gallery.fit_energies, others, memory_gib=memory_gib
+            )
+        return Place(placed.scores[0], float(placed.coverage[0]))
+
+    def _why_no_factors(self) -> str | None:
+        """Why its factors cannot be compared with the run's, or None where they can."""
+        if not isinstance(self.source, AdapterStore):
+            return "the database is of mixed origin, so updates are compared"
+        layout = self.source.layout
+        try:
+            factors = _factors(layout, self.adapter)
+        except LayoutMismatchError:
+            return "the query differs from the database in rank or modules, so updates are compared"
+        initial = self.source.initial
+        if initial is None:
+            return "the database has no common initial lora_A, so updates are compared"
+        start = layout.unflatten(initial)
+        cosine = _cosine([(factors[key], start[key]) for key in factors if key[1] == "A"])
+        if cosine < SAME_START:
+            return (
+                f"the query began with another lora_A (cosine {cosine:.2f}), "
+                "so updates are compared"
+            )
+        return None
+
+    def _vector(self, store: AdapterStore, sub_network: str) -> npt.NDArray[np.float32]:
+        layout = store.layout
+        vector = layout.flatten(_factors(layout, self.adapter), self.adapter.name)
+        (columns,) = layout.columns(sub_network)
+        return vector[columns]
+
+
+def _fitting(source: Source, adapter: Adapter, directory: Path) -> IngestedStore:
+    """A store with room for what the source compares; refuses an adapter that does not fit."""
+    base: Any = source.attributes["base"] if isinstance(source, AdapterStore) else source.base
+    store = IngestedStore(directory, source.layout.targets, base)
+    store.kept(adapter)
+    return store
+
+
+def _factors(layout: AdapterLayout, adapter: Adapter) -> dict[FactorKey, npt.NDArray[np.float32]]:
+    factors = {}
+    for module in layout.modules:
+        update = adapter.updates.get(ModuleKey("unet", module))
+        if update is None or update.rank != layout.rank:
+            raise LayoutMismatchError(f"{adapter.name!r} has no {module!r} of rank {layout.rank}")
+        factors[module, "A"], factors[module, "B"] = update.lora_A, update.lora_B
+    return factors
+
+
+def _cosine(pairs: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]) -> float:
+    product = sum(float((a * b).sum(dtype=np.float64)) for a, b in pairs)
+    ours = sum(float((a * a).sum(dtype=np.float64)) for a, _ in pairs)
+    theirs = sum(float((b * b).sum(dtype=np.float64)) for _, b in pairs)
+    return product / (ours * theirs) ** 0.5 if ours > 0 and theirs > 0 else 0.0

@@ -1,0 +1,251 @@
+"""`search`: an adapter in, its neighbours by style, the nearest artists, and its duplicates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lorastyle.adapters.formats.read import read_adapter
+from lorastyle.adapters.updates import Adapter
+from lorastyle.embedding.stage import open_source
+from lorastyle.errors import LayoutMismatchError, StageError
+from lorastyle.records import UNLABELLED
+from lorastyle.runs import Run
+from lorastyle.search.gallery import Gallery, open_gallery
+from lorastyle.search.index import Neighbours, StyleIndex
+from lorastyle.search.query import Place, Query
+from lorastyle.search.settings import SpaceChoice, choose_setting, default_components
+from lorastyle.search.verdicts import Comparison, compare_adapters
+from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.ingested import IngestedStore, locate, stored_adapter
+
+N_COMPARED = 8
+"""Nearest adapters that are compared with the query itself, to find duplicates."""
+DUPLICATES = ("identical_bytes", "same_weights", "same_run")
+FAR = 3.0
+"""A query this many times farther from its nearest neighbour than adapters usually are is far
+from all."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A neighbour of the query."""
+
+    adapter_id: str
+    artist: str
+    genre: str
+    role: str
+    distance: float
+    row: int
+
+
+@dataclass(frozen=True)
+class NearArtist:
+    """An artist among the neighbours."""
+
+    artist: str
+    score: float
+    """Share of the neighbours' votes, each weighted by its nearness; all scores add up to 1."""
+    n_neighbours: int
+    nearest: float
+    """Distance of the artist's nearest adapter."""
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """An adapter of the run that is the query again, or another state of the same training."""
+
+    adapter_id: str
+    row: int
+    verdict: str
+    cosine: float
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """All that a search found."""
+
+    query: str
+    representation: str
+    sub_network: str
+    n_components: int
+    why: str
+    """Why this space."""
+    coverage: float
+    n_gallery: int
+    neighbours: tuple[Found, ...]
+    artists: tuple[NearArtist, ...]
+    duplicates: tuple[Duplicate, ...]
+    nearest_distance: float
+    usual_distance: float
+    """Median distance of a gallery adapter to its own nearest neighbour."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_far(self) -> bool:
+        """True where the query is much farther from all than adapters are from one another."""
+        return self.usual_distance > 0 and self.nearest_distance > FAR * self.usual_distance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "is_far": self.is_far}
+
+
+def search(
+    run: Run,
+    path: Path,
+    *,
+    top_k: int = 24,
+    representation: str | None = None,
+    sub_network: str | None = None,
+    n_components: int | None = None,
+) -> SearchResult:
+    """Rank the adapters of an embedded run by how near a file's style is to theirs.
+
+    The file may be of another format, rank or initialisation. Raises AdapterFileError for
+    a file that cannot be read, LayoutMismatchError for one of another base model,
+    StageError before embedding.
+    """
+    adapter = read_adapter(path)
+    if adapter.facts.get("empty"):
+        raise StageError(f"{path} changes nothing: all its updates are zero; there is no style")
+    query = Query.of(run, adapter)
+    representations, reason = query.possible()
+    setting = choose_setting(
+        run,
+        representations=representations,
+        representation=representation,
+        sub_network=sub_network,
+        reason=reason,
+    )
+    gallery = open_gallery(run, setting.representation, setting.sub_network)
+    count = _count(run, gallery, setting, n_components)
+    place = query.place(gallery, run.experiment.compute.memory_gib)
+    return _answer(run, adapter, gallery, place, setting, count, top_k)
+
+
+def _count(run: Run, gallery: Gallery, setting: SpaceChoice, wanted: int | None) -> int:
+    most = gallery.space.n_components
+    if wanted is not None and wanted > most:
+        raise StageError(
+            f"the space {setting.key} has {most} components, not {wanted}; ask for fewer"
+        )
+    chosen = wanted or setting.n_components or default_components(run, most)
+    return min(chosen, most)
+
+
+def _answer(
+    run: Run,
+    adapter: Adapter,
+    gallery: Gallery,
+    place: Place,
+    setting: SpaceChoice,
+    count: int,
+    top_k: int,
+) -> SearchResult:
+    ranked = np.flatnonzero(gallery.is_ranked)
+    index = StyleIndex(gallery.scores[ranked, :count])
+    point = place.scores[:count]
+    near = index.nearest(point, top_k)
+    lines = gallery.table.iloc[ranked[near.positions]].to_dict("records")
+    neighbours = tuple(
+        Found(
+            adapter_id=str(line["adapter_id"]),
+            artist=str(line["artist"]),
+            genre=str(line["genre"]),
+            role=str(line["role"]),
+            distance=float(distance),
+            row=int(line["row"]),
+        )
+        for line, distance in zip(lines, near.distances, strict=True)
+    )
+    return SearchResult(
+        query=adapter.name,
+        representation=setting.representation,
+        sub_network=setting.sub_network,
+        n_components=count,
+        why=setting.why,
+        coverage=place.coverage,
+        n_gallery=len(index),
+        neighbours=neighbours,
+        artists=vote(neighbours),
+        duplicates=_duplicates(run, adapter, gallery, point, count),
+        nearest_distance=float(near.distances[0]),
+        usual_distance=index.spacing(),
+        notes=tuple(adapter.facts.get("notes", ())),
+    )
+
+
+def vote(neighbours: tuple[Found, ...]) -> tuple[NearArtist, ...]:
+    """The artists of the neighbours, the likeliest first.
+
+    A neighbour's vote is exp(-d^2 / (2 h^2)), with h the median distance of all of
+    them; those whose artist nobody knows do not vote.
+    """
+    known = [one for one in neighbours if one.artist != UNLABELLED]
+    if not known:
+        return ()
+    distances = np.array([one.distance for one in known])
+    width = float(np.median(distances)) or 1.0
+    # Relative to the nearest, so that far neighbours do not all vote zero.
+    votes = np.exp((distances.min() ** 2 - distances**2) / (2 * width**2))
+    artists = sorted({one.artist for one in known})
+    found = []
+    for artist in artists:
+        here = np.array([one.artist == artist for one in known])
+        found.append(
+            NearArtist(
+                artist,
+                float(votes[here].sum() / votes.sum()),
+                int(here.sum()),
+                float(distances[here].min()),
+            )
+        )
+    return tuple(sorted(found, key=lambda one: (-one.score, one.artist)))
+
+
+def _duplicates(
+    run: Run, adapter: Adapter, gallery: Gallery, point: npt.NDArray[np.float64], count: int
+) -> tuple[Duplicate, ...]:
+    """Among all adapters near the query, ranked or not, and among those with its bytes."""
+    near: Neighbours = StyleIndex(gallery.scores[:, :count]).nearest(point, N_COMPARED)
+    rows = gallery.table["row"].to_numpy(np.int64)[near.positions]
+    names = gallery.table["adapter_id"].to_numpy(object)[near.positions]
+    found = []
+    for row, name in zip(rows, names, strict=True):
+        comparison = _compare(run, adapter, int(row))
+        if comparison.verdict in DUPLICATES:
+            found.append(
+                Duplicate(
+                    str(name),
+                    int(row),
+                    comparison.verdict,
+                    float(comparison.scores.get("cosine", 1.0)),
+                    comparison.evidence,
+                )
+            )
+    order = {verdict: place for place, verdict in enumerate(DUPLICATES)}
+    return tuple(sorted(found, key=lambda one: (order[one.verdict], -one.cosine, one.row)))
+
+
+def _compare(run: Run, adapter: Adapter, row: int) -> Comparison:
+    kept = run_adapter(run, row)
+    # Rows have no text encoder or convolutions: what a query has more of is no difference.
+    same = {key: value for key, value in adapter.updates.items() if key in kept.updates}
+    if not same:
+        raise LayoutMismatchError(f"{adapter.name!r} and {kept.name!r} have no module in common")
+    return compare_adapters(Adapter(adapter.name, same, adapter.facts), kept)
+
+
+def run_adapter(run: Run, row: int) -> Adapter:
+    """One adapter of a run by its row number, trained or ingested."""
+    if locate(row).rank:
+        return IngestedStore.open(run.ingested_path).adapter(row)
+    source = open_source(run)
+    assert isinstance(source, AdapterStore)
+    return stored_adapter(source, row)
