@@ -40,7 +40,7 @@ Wanted = Callable[[ModuleKey], bool]
 
 VERSION = 1
 """Of the hash functions: sketches of two versions, seeds or plans have nothing in common."""
-LEAST_SIZE = 32
+LEAST_SIZE = 16
 """Numbers of the least module: what matters little in most adapters may matter in one."""
 DEFAULT_NUMBERS = 2**15
 """128 KiB an adapter: a standard error of the cosine of about 0.006."""

@@ -1,0 +1,1 @@
+"""Products of adapter updates: the exact kernel, its sketch, and search."""
