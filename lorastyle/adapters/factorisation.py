@@ -82,13 +82,13 @@ def of_kronecker(
     order = np.argsort(-products, kind="stable")[:n_kept]
     i, j = np.divmod(order, len(two.values))
     root = np.sqrt(products[order])
-    left = (one.left[:, None, i] * two.left[None, :, j]).reshape(-1, len(order))
-    right = (one.right[i, :, None] * two.right[j, None, :]).reshape(len(order), -1)
-    total = float((products**2).sum())
+    # In single precision only now: the products are as large as the factors of the update.
+    left = _single(one.left[:, i] * root)[:, None, :] * _single(two.left[:, j])[None]
+    right = _single(one.right[i] * root[:, None])[:, :, None] * _single(two.right[j])[:, None]
     return LowRank(
-        _single(left * root),
-        _single(right * root[:, None]),
-        _lost(float((products[order] ** 2).sum()), total),
+        left.reshape(-1, n_kept),
+        right.reshape(n_kept, -1),
+        _lost(float((products[order] ** 2).sum()), float((products**2).sum())),
     )
 
 

@@ -27,6 +27,11 @@ class Alpha(NamedTuple):
     by_root: bool = False
     """Rank-stabilised LoRA: divided by the root of the rank."""
 
+    @property
+    def is_unset(self) -> bool:
+        """A tensor of 0, which kohya and LyCORIS take for "the rank"; to PEFT 0 is 0."""
+        return self.value == 0 and self.source == "tensor"
+
     def scaling(self, rank: int) -> float:
         if self.value is None:
             return 1.0

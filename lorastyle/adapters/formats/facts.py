@@ -149,7 +149,7 @@ def _seed(metadata: Mapping[str, str]) -> int | None:
 
 
 def _about_alpha(alphas: Iterable[Alpha]) -> list[str]:
-    n_zero = sum(alpha.value == 0 for alpha in alphas)
+    n_zero = sum(alpha.is_unset for alpha in alphas)
     if not n_zero:
         return []
     return [f"{n_zero} modules have an alpha of 0, read as the rank, as kohya and LyCORIS do."]

@@ -79,8 +79,7 @@ def build(
 
 
 def _scaling(alpha: Alpha, rank: int) -> float:
-    """As kohya and LyCORIS do, take an alpha of 0 for the rank."""
-    return 1.0 if alpha.value == 0 else alpha.scaling(rank)
+    return 1.0 if alpha.is_unset else alpha.scaling(rank)
 
 
 def _product(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:

@@ -1,6 +1,8 @@
 """Writing an `Adapter` in the formats others read, so that each reader gets the same update.
 
-- `kohya`: `.alpha` is scaling x rank, which every reader of the format divides by the rank.
+- `kohya`: `.alpha` is the commonest scaling x rank of all modules, which every reader divides by
+  each module's rank; what another module lacks or exceeds is folded into its lora_up. (diffusers
+  0.42 ignores, with a warning, attention alphas that differ from the commonest.)
 - `diffusers`: the scaling is folded into lora_B. Readers differ in whether they know of the
   alpha in `lora_adapter_metadata` (diffusers does since 0.35, ComfyUI does not); with nothing
   to be read, all take alpha = rank.
@@ -12,6 +14,7 @@ tests read them with.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -81,12 +84,16 @@ def _kohya(updates: list[ModuleUpdate]) -> Tensors:
         "text_encoder": "lora_te1" if second else "lora_te",
         "text_encoder_2": "lora_te2",
     }
+    alphas = [float(np.float32(update.scaling * update.rank)) for update in updates]
+    # An alpha of 0 is read as "none given" by kohya, LyCORIS and us.
+    common = _commonest(alpha for alpha in alphas if alpha) if any(alphas) else 1.0
     tensors: Tensors = {}
-    for update in updates:
+    for update, alpha in zip(updates, alphas, strict=True):
         name = f"{prefixes[update.key.network]}_{update.key.module.replace('.', '_')}"
+        folded = update.lora_B if alpha == common else update.lora_B * np.float32(alpha / common)
         tensors[f"{name}.lora_down.weight"] = _down(update)
-        tensors[f"{name}.lora_up.weight"] = _up(update, update.lora_B)
-        tensors[f"{name}.alpha"] = np.asarray(update.scaling * update.rank, np.float32)
+        tensors[f"{name}.lora_up.weight"] = _up(update, folded)
+        tensors[f"{name}.alpha"] = np.asarray(common, np.float32)
     return tensors
 
 
@@ -182,10 +189,19 @@ def _bfloat16(array: npt.NDArray[np.float32]) -> bytes:
 def _serialised(
     tensors: Mapping[str, _Stored], dtype: StoredType, metadata: Mapping[str, str]
 ) -> bytes:
-    from safetensors import serialize
+    """A safetensors file; the library's own writer takes bfloat16 by raw pointers only."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for key in sorted(tensors):
+        shape, data = tensors[key]
+        end = offset + len(data)
+        header[key] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return b"".join(
+        (len(text).to_bytes(8, "little"), text, *(tensors[key].data for key in sorted(tensors)))
+    )
 
-    described: dict[str, Any] = {
-        key: {"dtype": dtype, "shape": list(stored.shape), "data": stored.data}
-        for key, stored in tensors.items()
-    }
-    return bytes(serialize(described, metadata=dict(metadata)))
+
+_NAMES: Mapping[StoredType, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
