@@ -6,8 +6,52 @@ import os
 # process computes with what a training actor does, which has one. Fewer is also faster on 2 cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from lorastyle.runs import Run
+    from tests.wild import Painter
 
 # A busy machine is no bug: examples may take as long as they do. CI tries the same ones each time.
 settings.register_profile("unhurried", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def painter() -> "Painter":
+    """Makes adapters with planted styles."""
+    from tests.wild import Painter
+
+    return Painter()
+
+
+@pytest.fixture(scope="session")
+def wild(tmp_path_factory: pytest.TempPathFactory, painter: "Painter") -> Path:
+    """A folder of 18 adapters in three formats and ranks, six of each artist."""
+    from tests.wild import write_wild
+
+    folder = tmp_path_factory.mktemp("wild")
+    write_wild(painter, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wild_run(tmp_path_factory: pytest.TempPathFactory, wild: Path) -> "Run":
+    """The same as an embedded run; read it, do not change it."""
+    from lorastyle.embedding.stage import embed
+    from lorastyle.ingest.finding import find_candidates
+    from lorastyle.ingest.labels import Label
+    from lorastyle.ingest.new_run import experiment_for_adapters
+    from lorastyle.ingest.stage import ingest
+    from lorastyle.runs import Run
+
+    directory = tmp_path_factory.mktemp("runs") / "wild"
+    run = Run.create(directory, experiment_for_adapters("wild", "miniature"))
+    candidates = find_candidates([wild])
+    ingest(run, candidates, {one.name: Label(one.name.partition("-")[0]) for one in candidates})
+    embed(run)
+    return run

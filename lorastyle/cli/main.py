@@ -21,6 +21,7 @@ VERBS: Mapping[str, str] = {
     "ingest": "Add LoRA files from elsewhere to a run.",
     "search": "Find whose style a LoRA file has.",
     "compare": "Say what two LoRA files are to each other.",
+    "export": "Write adapters of a run as LoRA files.",
     "inspect": "Say what a LoRA file or a run holds.",
 }
 """In the order in which a newcomer needs them; the first line of each verb's help."""

@@ -62,11 +62,11 @@ class Gallery:
 def open_gallery(run: Run, representation: str, sub_network: str) -> Gallery:
     """The gallery in this space, from what an earlier search kept where that is still true.
 
-    Otherwise ingested adapters are placed by a pass over the fit ones. Raises StageError
-    where there is no such space.
+    Otherwise ingested adapters that the space was not fitted on are placed, by a pass over
+    those it was. Raises StageError where there is no such space.
     """
     space = load_space(run.embedding_path, "retrieval", representation, sub_network)
-    ingested = _beside(run) if representation != "factors" else None
+    ingested = IngestedStore.find(run.ingested_path) if representation != "factors" else None
     identity = _identity(run, ingested)
     path = run.search_path / f"{representation}.{sub_network}.npz"
     kept = _load(path, identity, space)
@@ -75,11 +75,6 @@ def open_gallery(run: Run, representation: str, sub_network: str) -> Gallery:
     gallery = _make(run, space, ingested)
     _save(path, gallery, identity)
     return gallery
-
-
-def _beside(run: Run) -> IngestedStore | None:
-    """Adapters from elsewhere that the space was not fitted on."""
-    return IngestedStore.find(run.ingested_path) if run.is_planned else None
 
 
 def _identity(run: Run, ingested: IngestedStore | None) -> str:
@@ -109,8 +104,9 @@ def _with_ingested(
     scores: Matrix,
 ) -> tuple[pd.DataFrame, Matrix]:
     theirs = ingested.table()
+    theirs = theirs[~theirs["row"].isin(space.table["row"])].reset_index(drop=True)
     of_theirs = energies_of(ingested, theirs["row"])
-    # Those that change nothing in this sub-network have no place in it.
+    # What changes nothing in this sub-network has no place in it.
     here = of_theirs.within(_modules(space, source)).any(axis=1)
     theirs = theirs.iloc[np.flatnonzero(here)].reset_index(drop=True)
     if theirs.empty:

@@ -17,6 +17,7 @@ from lorastyle.embedding.placing import Others, place_updates
 from lorastyle.embedding.projection import project_adapters
 from lorastyle.embedding.stage import open_source
 from lorastyle.errors import LayoutMismatchError
+from lorastyle.records import SUB_NETWORKS
 from lorastyle.runs import Run
 from lorastyle.search.gallery import Gallery
 from lorastyle.store.adapter_store import AdapterStore
@@ -57,6 +58,13 @@ class Query:
         if reason is None:
             return ("factors", "delta", "delta-aligned"), ""
         return ("delta", "delta-aligned"), reason
+
+    @property
+    def sub_networks(self) -> tuple[str, ...]:
+        """`full`, and the sub-networks it changes."""
+        names = {module.name: module.sub_network for module in self.source.layout.targets}
+        changed = {names.get(key.module) for key in self.adapter.updates if key.network == "unet"}
+        return ("full", *(name for name in SUB_NETWORKS if name in changed))
 
     def place(self, gallery: Gallery, memory_gib: float = 1.0) -> Place:
         """Its scores in the gallery's space, calibrated as for retrieval."""

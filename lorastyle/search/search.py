@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.updates import Adapter
-from lorastyle.embedding.stage import open_source
 from lorastyle.errors import LayoutMismatchError, StageError
 from lorastyle.records import UNLABELLED
 from lorastyle.runs import Run
@@ -20,8 +19,7 @@ from lorastyle.search.index import Neighbours, StyleIndex
 from lorastyle.search.query import Place, Query
 from lorastyle.search.settings import SpaceChoice, choose_setting, default_components
 from lorastyle.search.verdicts import Comparison, compare_adapters
-from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.ingested import IngestedStore, locate, stored_adapter
+from lorastyle.store.members import read_member
 
 N_COMPARED = 8
 """Nearest adapters that are compared with the query itself, to find duplicates."""
@@ -119,6 +117,7 @@ def search(
     setting = choose_setting(
         run,
         representations=representations,
+        sub_networks=query.sub_networks,
         representation=representation,
         sub_network=sub_network,
         reason=reason,
@@ -234,18 +233,9 @@ def _duplicates(
 
 
 def _compare(run: Run, adapter: Adapter, row: int) -> Comparison:
-    kept = run_adapter(run, row)
+    kept = read_member(run, row)
     # Rows have no text encoder or convolutions: what a query has more of is no difference.
     same = {key: value for key, value in adapter.updates.items() if key in kept.updates}
     if not same:
         raise LayoutMismatchError(f"{adapter.name!r} and {kept.name!r} have no module in common")
     return compare_adapters(Adapter(adapter.name, same, adapter.facts), kept)
-
-
-def run_adapter(run: Run, row: int) -> Adapter:
-    """One adapter of a run by its row number, trained or ingested."""
-    if locate(row).rank:
-        return IngestedStore.open(run.ingested_path).adapter(row)
-    source = open_source(run)
-    assert isinstance(source, AdapterStore)
-    return stored_adapter(source, row)

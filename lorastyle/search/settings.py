@@ -38,14 +38,15 @@ def choose_setting(
     run: Run,
     *,
     representations: tuple[str, ...],
+    sub_networks: tuple[str, ...],
     representation: str | None = None,
     sub_network: str | None = None,
     reason: str = "",
 ) -> SpaceChoice:
     """The best space for retrieval on validation, among those a query can be placed in.
 
-    `representations` are possible for the query, and `reason` says why; the other
-    two are the user's wishes. Raises StageError where nothing fits.
+    `representations` and `sub_networks` are possible for the query, and `reason` says why;
+    the other two are the user's wishes. Raises StageError where nothing fits.
     """
     embedded = run.manifest("embed")
     if embedded is None:
@@ -62,14 +63,17 @@ def choose_setting(
         pair
         for pair in there
         if pair[0] in representations
+        and pair[1] in sub_networks
         and representation in (None, pair[0])
         and sub_network in (None, pair[1])
     ]
     if not fits:
         names = ", ".join("/".join(pair) for pair in there) or "none"
         raise StageError(
-            f"no style space of {run.directory} fits {representation or 'any representation'}/"
-            f"{sub_network or 'any sub-network'} ({reason or 'as asked for'}); there are: {names}"
+            f"no style space fits {representation or 'any representation'} of "
+            f"{sub_network or 'any sub-network'}: the query can be placed by "
+            f"{' or '.join(representations)} of {' or '.join(sub_networks)}"
+            f"{f' ({reason})' if reason else ''}, and {run.directory} has {names}"
         )
     swept = _swept(run)
     scored = {pair: swept["/".join(pair)] for pair in fits if "/".join(pair) in swept}

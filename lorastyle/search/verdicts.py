@@ -38,14 +38,12 @@ class Thresholds:
 
     same_weights: float = 0.01
     """Relative difference of the updates that rounding to bfloat16 does not exceed."""
-    same_run: float = 0.5
+    same_run: float = 0.6
     """Cosine of the updates of two checkpoints, at least."""
-    same_start: float = 0.9
-    """Cosine of the flattened lora_A from which both began with the same numbers."""
-    similar_style: float = 0.2
+    same_start: float = 0.93
+    """Cosine of the flattened lora_A from which both are of one training."""
+    similar_style: float = 0.35
     """Cosine of the updates, corrected for how far their row spaces overlap."""
-    least_overlap: float = 0.05
-    """Row spaces that overlap less say too little for that correction."""
     covered: float = 0.5
     """Share of both updates on shared modules, below which nothing is said of them."""
 

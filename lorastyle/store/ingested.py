@@ -147,16 +147,17 @@ class IngestedStore:
             if key.network == "unet" and key.module in shapes
         }
         if not kept:
+            networks = sorted({key.network for key in adapter.updates})
             raise LayoutMismatchError(
-                f"{adapter.name!r} changes {len(adapter)} modules, none of the {len(shapes)} "
-                f"attention and feed-forward layers of {_family(self.base)}"
+                f"{adapter.name!r} changes {len(adapter)} modules ({', '.join(networks)}), none of "
+                f"the {len(shapes)} attention and feed-forward layers of {_family(self.base)}"
             )
         for name, update in kept.items():
             if update.shape != shapes[name]:
                 raise LayoutMismatchError(
                     f"module {name!r} of {adapter.name!r} is {update.shape}, in "
                     f"{_family(self.base)} it is {shapes[name]}; it was trained on another base "
-                    "model"
+                    f"model ({adapter.facts.get('family', 'unknown')})"
                 )
         return kept
 
