@@ -83,8 +83,9 @@ def of_kronecker(
     i, j = np.divmod(order, len(two.values))
     root = np.sqrt(products[order])
     # In single precision only now: the products are as large as the factors of the update.
-    left = _single(one.left[:, i] * root)[:, None, :] * _single(two.left[:, j])[None]
-    right = _single(one.right[i] * root[:, None])[:, :, None] * _single(two.right[j])[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        left = _single(one.left[:, i] * root)[:, None, :] * _single(two.left[:, j])[None]
+        right = _single(one.right[i] * root[:, None])[:, :, None] * _single(two.right[j])[:, None]
     return LowRank(
         left.reshape(-1, n_kept),
         right.reshape(n_kept, -1),
@@ -198,4 +199,6 @@ def _double(values: Matrix) -> Double:
 
 
 def _single(values: Matrix) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(values, np.float32)
+    """Infinite where float32 ends; callers look for that."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, np.float32)

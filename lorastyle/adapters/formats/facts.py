@@ -9,7 +9,6 @@ from typing import Any
 
 from lorastyle.adapters.family import family_of
 from lorastyle.adapters.formats.alphas import METADATA_KEY, Alpha
-from lorastyle.adapters.formats.keys import parse_key
 from lorastyle.adapters.formats.methods import Built
 from lorastyle.adapters.formats.opening import Opened
 from lorastyle.adapters.updates import ModuleKey
@@ -57,6 +56,7 @@ LONGEST_VALUE = 200
 def of(
     opened: Opened,
     style: str,
+    n_parameters: int,
     built: Sequence[Built],
     alphas: Mapping[ModuleKey, Alpha],
     notes: Iterable[str],
@@ -78,7 +78,7 @@ def of(
         "methods": _counted(update.method for update in updates),
         "networks": _counted(update.key.network for update in updates),
         "n_tensors": len(opened.tensors),
-        "n_parameters": _n_parameters(opened, style),
+        "n_parameters": n_parameters,
         "bytes": opened.n_bytes,
         "sha256": opened.sha256,
         "metadata": _metadata(opened.metadata),
@@ -110,22 +110,13 @@ def _format(style: str, algorithms: set[str], metadata: Mapping[str, str]) -> st
     return "lycoris-locon" if "locon" in algorithms and not by_kohya else "kohya"
 
 
-def _n_parameters(opened: Opened, style: str) -> int:
-    """Numbers in weight tensors: neither alphas nor embeddings."""
-    if style == "cloneofsimo-list":
-        return sum(array.size for array in opened.tensors.values())
-    total = 0
-    for name, array in opened.tensors.items():
-        if style == "cloneofsimo":
-            total += array.size * (":" in name)
-            continue
-        key = parse_key(name)
-        total += array.size * (key is not None and key.role not in ("alpha", "unused"))
-    return total
-
-
 def _metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {key: metadata[key][:LONGEST_VALUE] for key in METADATA_KEYS if key in metadata}
+    return {
+        # Lone surrogates, which JSON may hold, can be printed nowhere.
+        key: metadata[key][:LONGEST_VALUE].encode("utf-8", "replace").decode()
+        for key in METADATA_KEYS
+        if key in metadata
+    }
 
 
 def _trainer(file_format: str, metadata: Mapping[str, str]) -> str | None:

@@ -34,14 +34,16 @@ _ROLES: tuple[tuple[str, str], ...] = (
     (r"\.lora_magnitude_vector(?:\.[^.]+)?(?:\.weight)?", "magnitude"),
     (r"\.dora_scale", "dora_scale"),
     (r"\.alpha", "alpha"),
-    (r"\.(hada_(?:w[12]_[ab]|t[12]))(?:\.default)?", ""),
-    (r"\.(lokr_(?:w[12](?:_[ab])?|t2))(?:\.default)?", ""),
+    (r"\.(?P<own>hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2))(?:\.default)?", ""),
     (r"\.diff", "diff"),
     (r"\.diff_b", "bias"),
     (r"\.[wb]_norm", "bias"),
     (r"\.(?:scalar|lora_dropout|lora_dim)", "unused"),
 )
-_ENDINGS = tuple((re.compile(f"^(?P<module>.+?){pattern}$"), role) for pattern, role in _ROLES)
+"""Endings of keys, and the role each gives; LoHa's and LoKr's roles are their own names."""
+_ENDING = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (pattern, _) in enumerate(_ROLES)))
+_BEGIN = re.compile(r"\.|_(?=lora\.)")
+"""Where an ending may begin."""
 
 _PREFIXES: tuple[tuple[str, str, str], ...] = (
     ("lora_unet_unet_", "unet", "kohya-malformed"),
@@ -75,19 +77,22 @@ def parse_key(key: str) -> Key | None:
     Key(module=ModuleKey(network='unet', module='mid_block.attentions.0.proj_in'), \
 role='down', style='kohya')
     """
-    for pattern, role in _ENDINGS:
-        found = pattern.match(key)
-        if found is None:
-            continue
-        network, name, style = _strip(found["module"])
-        module = canonical_module(name)
-        if module is None or not _of(network, module[0]):
-            return None
-        if "processor" in name and style in ("bare", "diffusers"):
-            style = "diffusers-attn-procs"
-        named = role or found[2]
-        return Key(ModuleKey(network or module[0], module[1]), named, style)
+    for begin in _BEGIN.finditer(key):
+        found = _ENDING.fullmatch(key, begin.start())
+        if found is not None:
+            role = _ROLES[int((found.lastgroup or "")[1:])][1] or found["own"]
+            return _key(key[: begin.start()], role)
     return None
+
+
+def _key(module_name: str, role: str) -> Key | None:
+    network, name, style = _strip(module_name)
+    module = canonical_module(name)
+    if module is None or not _of(network, module[0]):
+        return None
+    if "processor" in name and style in ("bare", "diffusers"):
+        style = "diffusers-attn-procs"
+    return Key(ModuleKey(network or module[0], module[1]), role, style)
 
 
 def _strip(name: str) -> tuple[str, str, str]:

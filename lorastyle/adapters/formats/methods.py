@@ -16,7 +16,7 @@ import numpy as np
 from lorastyle.adapters import factorisation
 from lorastyle.adapters.factorisation import LowRank, Matrix
 from lorastyle.adapters.formats.alphas import Alpha
-from lorastyle.adapters.formats.opening import Array
+from lorastyle.adapters.formats.opening import Array, Limits
 from lorastyle.adapters.updates import ModuleKey, ModuleUpdate
 from lorastyle.errors import AdapterFileError
 
@@ -25,6 +25,48 @@ Parts = Mapping[str, Array]
 
 NOT_WEIGHTS = frozenset({"alpha", "bias", "unused", "magnitude", "dora_scale"})
 """Roles that make no update by themselves."""
+
+
+class Budget:
+    """What a file may still cost, and the rank its updates may have.
+
+    The size of a file bounds neither: LoHa and LoKr multiply ranks and shapes.
+    """
+
+    def __init__(self, limits: Limits, max_rank: int) -> None:
+        self.max_rank = max_rank
+        self._limits = limits
+        self._numbers, self._operations = limits.factor_numbers, limits.operations
+
+    def spend(self, key: ModuleKey, shape: tuple[int, int], rank: int, operations: float) -> None:
+        """Before an update of this shape is made by factors of this rank.
+
+        Raises AdapterFileError where the file's limit is reached.
+        """
+        self._numbers -= sum(shape) * rank
+        self._operations -= operations
+        if self._numbers < 0:
+            raise AdapterFileError(
+                f"the file's factors reach {self._limits.factor_numbers:,} numbers, the limit, at "
+                f"module '{key}' of shape {shape} and rank {rank}; raise the limit if it is sound"
+            )
+        if self._operations < 0:
+            raise AdapterFileError(
+                f"factorising the file takes more than {self._limits.operations:.0e} operations, "
+                f"the limit, reached at module '{key}' of shape {shape} and rank {rank}; raise "
+                "the limit if it is sound"
+            )
+
+    def spend_on_product(self, key: ModuleKey, shape: tuple[int, int], rank: int) -> None:
+        """Two factors, and their decomposition where the rank is too high."""
+        narrow = [min(side, rank) for side in shape]
+        cost = 4.0 * sum(shape) * rank**2 + 10.0 * math.prod(narrow) * min(narrow)
+        self.spend(key, shape, rank, cost if rank > self.max_rank else 0.0)
+
+    def spend_on_dense(self, key: ModuleKey, shape: tuple[int, int]) -> None:
+        """A matrix and its decomposition."""
+        cost = 10.0 * math.prod(shape) * min(shape)
+        self.spend(key, shape, min(self.max_rank, *shape), cost)
 
 
 class Built(NamedTuple):
@@ -49,7 +91,7 @@ def build(
     key: ModuleKey,
     parts: Parts,
     alpha: Alpha,
-    max_rank: int,
+    budget: Budget,
     *,
     config_rank: int | None = None,
     base_weight: Array | None = None,
@@ -60,7 +102,7 @@ def build(
     PEFT takes its config's rank, which is `config_rank`.
     Raises AdapterFileError naming module and shapes.
     """
-    product = _product(key, parts, max_rank)
+    product = _product(key, parts, budget)
     rank = product.rank or (config_rank if product.algorithm == "lokr" else None)
     scaling = 1.0 if rank is None else _scaling(alpha, rank)
     factors, method = product.factors, product.algorithm.replace("locon", "lora")
@@ -69,7 +111,7 @@ def build(
     if magnitude is not None:
         method = "dora"
         if base_weight is not None:
-            factors = _dora(key, parts, factors, scaling, base_weight, max_rank)
+            factors = _dora(key, parts, factors, scaling, base_weight, budget)
             scaling = 1.0
     _check_finite(key, factors, scaling)
     update = ModuleUpdate(
@@ -82,16 +124,16 @@ def _scaling(alpha: Alpha, rank: int) -> float:
     return 1.0 if alpha.is_unset else alpha.scaling(rank)
 
 
-def _product(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
+def _product(key: ModuleKey, parts: Parts, budget: Budget) -> _Product:
     roles = {role for role in parts if role not in NOT_WEIGHTS}
     if roles and roles <= {"down", "up", "mid"}:
-        return _lora(key, parts, max_rank)
+        return _lora(key, parts, budget)
     if roles and all(role.startswith("hada_") for role in roles):
-        return _loha(key, parts, max_rank)
+        return _loha(key, parts, budget)
     if roles and all(role.startswith("lokr_") for role in roles):
-        return _lokr(key, parts, max_rank)
+        return _lokr(key, parts, budget)
     if roles == {"diff"}:
-        return _full(key, parts, max_rank)
+        return _full(key, parts, budget)
     if not roles:
         raise AdapterFileError(
             f"module '{key}' has {', '.join(sorted(parts))} but no factors; save the file again"
@@ -134,7 +176,7 @@ def _kernel(array: Array) -> tuple[int, ...]:
     return tuple(array.shape[2:])
 
 
-def _lora(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
+def _lora(key: ModuleKey, parts: Parts, budget: Budget) -> _Product:
     down, up = _needed(key, parts, "down", "up")
     lora_B, mid = _matrix(up), parts.get("mid")
     if lora_B is None or down.ndim not in (2, 4) or down.size == 0 or len(down) != lora_B.shape[1]:
@@ -145,13 +187,17 @@ def _lora(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
         narrow = _matrix(down)
         if narrow is None or mid.ndim != 4 or mid.shape[:2] != (rank, rank) or mid.size == 0:
             raise _misfit(key, parts)
+        width = math.prod(mid.shape[2:]) * narrow.shape[1]
+        budget.spend(key, (rank, width), rank, 0.0)
         lora_A, kernel = factorisation.of_tucker(mid, narrow), _kernel(mid)
     assert lora_A is not None
     algorithm = "locon" if key.network == "unet" and math.prod(kernel) > 1 else "lora"
-    return _Product(factorisation.of_product(lora_B, lora_A, max_rank), kernel, rank, algorithm)
+    budget.spend_on_product(key, (len(lora_B), lora_A.shape[1]), rank)
+    factors = factorisation.of_product(lora_B, lora_A, budget.max_rank)
+    return _Product(factors, kernel, rank, algorithm)
 
 
-def _loha(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
+def _loha(key: ModuleKey, parts: Parts, budget: Budget) -> _Product:
     arrays = _needed(key, parts, "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
     if any(array.ndim != 2 or array.size == 0 for array in arrays):
         raise _misfit(key, parts)
@@ -159,9 +205,12 @@ def _loha(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
     kernel = _kernel_by_name(key.module)
     if "hada_t1" in parts or "hada_t2" in parts:
         t1, t2 = _needed(key, parts, "hada_t1", "hada_t2")
-        if not (_fits_core(t1, w1_a, w1_b) and _fits_core(t2, w2_a, w2_b)):
-            raise _misfit(key, parts)
         kernel = _kernel(t1)
+        fits = _fits_core(t1, w1_a, w1_b) and _fits_core(t2, w2_a, w2_b)
+        if not fits or kernel != _kernel(t2):
+            raise _misfit(key, parts)
+        for core, w_b in ((t1, w1_b), (t2, w2_b)):
+            budget.spend(key, (0, math.prod(kernel) * w_b.shape[1]), len(core), 0.0)
         w1_a, w1_b = w1_a.T, factorisation.of_tucker(t1, w1_b)
         w2_a, w2_b = w2_a.T, factorisation.of_tucker(t2, w2_b)
     fits = (
@@ -172,7 +221,8 @@ def _loha(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
     )
     if not fits:
         raise _misfit(key, parts)
-    factors = factorisation.of_hadamard((w1_a, w1_b), (w2_a, w2_b), max_rank)
+    budget.spend_on_product(key, (len(w1_a), w1_b.shape[1]), len(w1_b) * len(w2_b))
+    factors = factorisation.of_hadamard((w1_a, w1_b), (w2_a, w2_b), budget.max_rank)
     return _Product(factors, kernel, len(w1_b), "loha")
 
 
@@ -181,23 +231,28 @@ def _fits_core(core: Array, w_a: Array, w_b: Array) -> bool:
     return core.ndim == 4 and core.size > 0 and core.shape[:2] == (len(w_a), len(w_b))
 
 
-def _lokr(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
-    first, _, rank_1 = _kron_factor(key, parts, "lokr_w1")
-    second, kernel, rank_2 = _kron_factor(key, parts, "lokr_w2")
-    factors = factorisation.of_kronecker(first, second, max_rank)
+def _lokr(key: ModuleKey, parts: Parts, budget: Budget) -> _Product:
+    first, _, rank_1 = _kron_factor(key, parts, "lokr_w1", budget)
+    second, kernel, rank_2 = _kron_factor(key, parts, "lokr_w2", budget)
+    one, two = _shape_and_rank(first), _shape_and_rank(second)
+    shape = (one[0] * two[0], one[1] * two[1])
+    budget.spend(key, shape, min(one[2] * two[2], budget.max_rank), one[2] * two[2])
+    factors = factorisation.of_kronecker(first, second, budget.max_rank)
     # Where both are factorised they share the rank; LyCORIS divides by it once.
     return _Product(factors, kernel, rank_1 or rank_2, "lokr")
 
 
 def _kron_factor(
-    key: ModuleKey, parts: Parts, role: str
+    key: ModuleKey, parts: Parts, role: str, budget: Budget
 ) -> tuple[tuple[Matrix, Matrix] | Matrix, tuple[int, ...], int | None]:
     """One side of the product: full, factorised, or a Tucker convolution; its kernel and rank."""
     if role in parts:
         whole = parts[role]
         if whole.ndim not in (2, 4) or whole.size == 0 or f"{role}_a" in parts:
             raise _misfit(key, parts)
-        return whole.reshape(len(whole), -1), _kernel(whole), None
+        matrix = whole.reshape(len(whole), -1)
+        budget.spend_on_dense(key, matrix.shape)
+        return matrix, _kernel(whole), None
     w_a, w_b = _needed(key, parts, f"{role}_a", f"{role}_b")
     kernel = _kernel(w_b)
     if w_a.ndim != 2 or w_b.ndim not in (2, 4) or 0 in (w_a.size, w_b.size):
@@ -206,11 +261,20 @@ def _kron_factor(
     if core is not None:
         if w_b.ndim != 2 or not _fits_core(core, w_a, w_b):
             raise _misfit(key, parts)
+        budget.spend(key, (len(w_a), math.prod(core.shape[2:]) * w_b.shape[1]), len(w_a), 0.0)
         return (w_a.T, factorisation.of_tucker(core, w_b)), _kernel(core), len(w_a)
     w_b = w_b.reshape(len(w_b), -1)
     if w_a.shape[1] != len(w_b):
         raise _misfit(key, parts)
+    budget.spend_on_product(key, (len(w_a), w_b.shape[1]), len(w_b))
     return (w_a, w_b), kernel or _kernel_by_name(key.module), len(w_b)
+
+
+def _shape_and_rank(factor: tuple[Matrix, Matrix] | Matrix) -> tuple[int, int, int]:
+    """(m, n) and the highest rank that a factor of a Kronecker product can have."""
+    left, right = factor if isinstance(factor, tuple) else (factor, factor)
+    rank = left.shape[1] if isinstance(factor, tuple) else min(factor.shape)
+    return len(left), right.shape[1], min(rank, len(left), right.shape[1])
 
 
 def _kernel_by_name(module: str) -> tuple[int, ...]:
@@ -220,11 +284,13 @@ def _kernel_by_name(module: str) -> tuple[int, ...]:
     return (1, 1) if module.endswith("conv_shortcut") else ()
 
 
-def _full(key: ModuleKey, parts: Parts, max_rank: int) -> _Product:
+def _full(key: ModuleKey, parts: Parts, budget: Budget) -> _Product:
     diff = parts["diff"]
     if diff.ndim not in (2, 4) or diff.size == 0:
         raise _misfit(key, parts)
-    factors = factorisation.of_dense(diff.reshape(len(diff), -1), max_rank)
+    matrix = diff.reshape(len(diff), -1)
+    budget.spend_on_dense(key, matrix.shape)
+    factors = factorisation.of_dense(matrix, budget.max_rank)
     return _Product(factors, _kernel(diff), None, "full")
 
 
@@ -234,7 +300,7 @@ def _dora(
     factors: LowRank,
     scaling: float,
     base_weight: Array,
-    max_rank: int,
+    budget: Budget,
 ) -> LowRank:
     """The exact update, with the magnitude per output, or per input as its shape says."""
     shape = (len(factors.lora_B), factors.lora_A.shape[1])
@@ -255,20 +321,25 @@ def _dora(
             f"module '{key}' has a magnitude of shape {tuple(magnitude.shape)} for an update of "
             f"shape {shape}; save the file again"
         )
+    budget.spend_on_dense(key, shape)
     return factorisation.dora_update(
         base_weight.reshape(shape),
         factors.lora_A,
         factors.lora_B,
         scaling,
         magnitude,
-        max_rank,
+        budget.max_rank,
         per_input=per_input,
     )
 
 
+_LARGEST_SCALING = 1e30
+"""Beyond it squared norms leave float64."""
+
+
 def _check_finite(key: ModuleKey, factors: LowRank, scaling: float) -> None:
     finite = np.isfinite(factors.lora_A).all() and np.isfinite(factors.lora_B).all()
-    if not (finite and math.isfinite(scaling)):
+    if not (finite and abs(scaling) < _LARGEST_SCALING):
         raise AdapterFileError(
             f"module '{key}' has an update that overflows float32; the training diverged"
         )

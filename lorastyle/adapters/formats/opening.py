@@ -35,6 +35,11 @@ class Limits:
     """Of a safetensors header, or a folder's adapter_config.json."""
     n_tensors: int = 20_000
     tensor_dimensions: int = 8
+    factor_numbers: int = 1 << 30
+    """In all factors together: a few kilobytes of LoKr can stand for a matrix of any size."""
+    operations: float = 3e13
+    """Multiplications spent on factorising: minutes on one core. All of SD 1.5 as a full
+    difference takes a third of it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,18 +51,17 @@ def read_adapter(
 
     Raises AdapterFileError, in one sentence, for what cannot be read or represented.
     """
+    limits = limits or Limits()
     opened = open_adapter_file(path, limits)
     parsed = _parse(opened)
     if not parsed.modules:
         raise _nothing(opened, parsed)
     _refuse_config(opened)
-    reader = _Reader(opened, max_rank, base_weights or {})
+    reader = _Reader(opened, methods.Budget(limits, max_rank), base_weights or {})
     built = [reader.build(key, parts) for key, parts in parsed.modules.items()]
-    return Adapter.of(
-        opened.name,
-        (one.update for one in built),
-        facts.of(opened, parsed.style, built, reader.alphas, [*parsed.notes, *reader.notes()]),
-    )
+    notes = [*parsed.notes, *reader.notes()]
+    found = facts.of(opened, parsed.style, parsed.n_parameters, built, reader.alphas, notes)
+    return Adapter.of(opened.name, (one.update for one in built), found)
 
 
 @dataclass
@@ -71,6 +70,8 @@ class Parsed:
 
     style: str
     modules: dict[ModuleKey, dict[str, Array]]
+    n_parameters: int
+    """Numbers in weight tensors: neither alphas nor embeddings."""
     embeddings: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -80,10 +81,10 @@ def _parse(opened: Opened) -> Parsed:
     """Every tensor gets a place, or the file is refused."""
     if opened.container == "torch-list":
         named = cloneofsimo.name_list(opened.name, list(opened.tensors.values()))
-        return Parsed("cloneofsimo-list", named)
+        return Parsed("cloneofsimo-list", named, _n_numbers(named))
     if any(cloneofsimo.KEY.fullmatch(key) for key in opened.tensors):
         named, rest = cloneofsimo.name_tensors(opened.name, opened.tensors)
-        parsed = Parsed("cloneofsimo", named)
+        parsed = Parsed("cloneofsimo", named, _n_numbers(named))
     else:
         parsed, rest = _by_key(opened)
     for key in rest:
@@ -97,11 +98,16 @@ def _parse(opened: Opened) -> Parsed:
     return parsed
 
 
+def _n_numbers(modules: Mapping[ModuleKey, Mapping[str, Array]]) -> int:
+    return sum(array.size for parts in modules.values() for array in parts.values())
+
+
 def _by_key(opened: Opened) -> tuple[Parsed, list[str]]:
     """By the grammar of keys; what it does not know is returned beside."""
     modules: dict[ModuleKey, dict[str, Array]] = {}
     rest: list[str] = []
     styles = Counter[str]()
+    n_parameters = 0
     for name, array in opened.tensors.items():
         key = parse_key(name) if len(name) <= _LONGEST_KEY else None
         if key is None:
@@ -114,8 +120,9 @@ def _by_key(opened: Opened) -> tuple[Parsed, list[str]]:
                 f"{name!r}; keep one of the two"
             )
         parts[key.role] = array
+        n_parameters += array.size * (key.role not in ("alpha", "unused"))
         styles[_style(key, name)] += 1
-    parsed = Parsed(_one_style(styles, opened), modules)
+    parsed = Parsed(_one_style(styles, opened), modules, n_parameters)
     if styles.keys() <= {"peft", "bare"}:
         parsed.modules = _second_text_encoder(modules)
     _leave_out(parsed)
@@ -255,8 +262,10 @@ def _refuse_config(opened: Opened) -> None:
 class _Reader:
     """Builds updates, and remembers what has to be said of them together."""
 
-    def __init__(self, opened: Opened, max_rank: int, base_weights: Mapping[str, Array]) -> None:
-        self._opened, self._max_rank, self._base = opened, max_rank, base_weights
+    def __init__(
+        self, opened: Opened, budget: methods.Budget, base_weights: Mapping[str, Array]
+    ) -> None:
+        self._opened, self._budget, self._base = opened, budget, base_weights
         self._table = AlphaTable(opened.name, opened.config, opened.metadata)
         self.alphas: dict[ModuleKey, Alpha] = {}
         self._without_magnitude: list[ModuleKey] = []
@@ -271,7 +280,7 @@ class _Reader:
                 key,
                 {role: array for role, array in floats.items() if role != "unused"},
                 alpha,
-                self._max_rank,
+                self._budget,
                 config_rank=self._table.rank_of(key),
                 base_weight=weight,
             )

@@ -57,6 +57,10 @@ def read(file: BufferedReader, n_bytes: int, name: str, limits: Limits) -> Read:
     return tensors, {key: _DTYPES[span.dtype][0] for key, span in spans.items()}, metadata
 
 
+_LARGEST = 1 << 62
+"""Of a shape's or offset's numbers; JSON has no largest of its own."""
+
+
 class _Span:
     """Where a tensor lies among the bytes after the header."""
 
@@ -70,7 +74,7 @@ def _header(
     file: BufferedReader, n_bytes: int, name: str, limits: Limits
 ) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(file.read(8), "little")
-    if n_bytes < 8 or length < 2 or length > max(n_bytes, limits.header_bytes):
+    if file.read(1) != b"{":
         raise AdapterFileError(
             f"{name} is neither safetensors nor PyTorch (no header of either); "
             "give the weights themselves"
@@ -85,8 +89,9 @@ def _header(
             f"{name} is truncated: its header needs {8 + length:,} bytes, the file has "
             f"{n_bytes:,}; download it again"
         )
+    text = b"{" + file.read(max(length - 1, 0))
     try:
-        header = json.loads(file.read(length).decode(), object_pairs_hook=_no_duplicates)
+        header = json.loads(text.decode(), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise AdapterFileError(
             f"{name} has a safetensors header of {length:,} bytes that is damaged "
@@ -119,7 +124,7 @@ def _span(key: str, entry: Any, name: str, limits: Limits) -> _Span:
         raise AdapterFileError(
             f"{name} describes tensor {_shown(key)} incompletely; download it again"
         ) from error
-    if any(type(number) is not int or number < 0 for number in whole):
+    if any(type(number) is not int or not 0 <= number < _LARGEST for number in whole):
         raise AdapterFileError(
             f"{name} gives tensor {_shown(key)} a shape or offset that is no whole number; "
             "download it again"

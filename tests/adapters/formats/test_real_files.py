@@ -16,9 +16,8 @@ from lorastyle.adapters.updates import ModuleKey
 from lorastyle.errors import AdapterFileError
 
 FOLDER = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "loras"
-ROWS = (
-    list(csv.DictReader((FOLDER / "index.csv").open())) if (FOLDER / "index.csv").exists() else []
-)
+INDEX = FOLDER / "index.csv"
+ROWS = list(csv.DictReader(INDEX.read_text().splitlines())) if INDEX.exists() else []
 pytestmark = pytest.mark.skipif(not ROWS, reason="the shared LoRA files are absent")
 FORMATS = {
     "lycoris-lokr": "lycoris-lokr",
