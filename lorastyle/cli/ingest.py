@@ -127,7 +127,8 @@ def _text(run: Run, found: Ingestion) -> str:
             more = len(found.refused) - SHOWN
             lines.append(f"… and {more} more, in {run.ingested_path / 'refused.csv'}")
     if found.added:
-        lines += ["", f"Next: lorastyle embed {run.directory}, then lorastyle search"]
+        verb = "search" if run.is_planned and run.manifest("embed") else "embed"
+        lines += ["", f"Next: lorastyle {verb} {run.directory}{' FILE' * (verb == 'search')}"]
     return "\n".join(lines)
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.updates import Adapter
+from lorastyle.corpus.stage import read_plan
 from lorastyle.errors import AdapterFileError, LayoutMismatchError
 from lorastyle.ingest.family import ingested_store
 from lorastyle.ingest.finding import Candidate
 from lorastyle.ingest.labels import Label, label_of, plain
 from lorastyle.progress import progress
-from lorastyle.records import INGESTED
+from lorastyle.records import INGESTED, AdapterSpec
 from lorastyle.runs import Run, write_atomically
 from lorastyle.store.adapter_store import digest_of_contents
 from lorastyle.store.commits import CommitRecord
@@ -79,7 +80,7 @@ def ingest(
     labels = labels or {}
     found = Ingestion(unused_labels=_unused(labels, candidates))
     with store.writing() as writer, progress("ingest", len(candidates), "files") as shown:
-        shelf = _Shelf.of(store, planned=run.is_planned)
+        shelf = _Shelf.of(run, store)
         for candidate in candidates:
             _take(candidate, label_of(labels, candidate.name), shelf, writer, found)
             shown.advance()
@@ -102,13 +103,17 @@ class _Shelf:
     counts: Counter[tuple[str, str]]
 
     @classmethod
-    def of(cls, store: IngestedStore, *, planned: bool) -> _Shelf:
+    def of(cls, run: Run, store: IngestedStore) -> _Shelf:
         records = list(store.committed().values())
         specs = [record.spec for record in records]
+        names = {str(spec.get("adapter_id")) for spec in specs}
+        if run.is_planned:
+            # Planned adapters keep their names, trained already or not.
+            names |= {spec.adapter_id for spec in _planned(run)}
         return cls(
-            planned,
+            run.is_planned,
             {str(record.spec.get("sha256")): record for record in records},
-            {str(spec.get("adapter_id")) for spec in specs},
+            names,
             Counter((str(spec.get("artist")), str(spec.get("role"))) for spec in specs),
         )
 
@@ -155,6 +160,10 @@ def _take(
         return
     shelf.by_content[str(adapter.facts["sha256"])] = record
     found.added.append(_taken(candidate, record))
+
+
+def _planned(run: Run) -> list[AdapterSpec]:
+    return read_plan(run) if run.plan_path.is_file() else []
 
 
 def _taken(candidate: Candidate, record: CommitRecord) -> Taken:

@@ -163,6 +163,7 @@ def _answer(
         )
         for line, distance in zip(lines, near.distances, strict=True)
     )
+    usual = index.spacing()
     return SearchResult(
         query=adapter.name,
         representation=setting.representation,
@@ -172,26 +173,27 @@ def _answer(
         coverage=place.coverage,
         n_gallery=len(index),
         neighbours=neighbours,
-        artists=vote(neighbours),
+        artists=vote(neighbours, usual),
         duplicates=_duplicates(run, adapter, gallery, point, count),
         nearest_distance=float(near.distances[0]),
-        usual_distance=index.spacing(),
+        usual_distance=usual,
         notes=tuple(adapter.facts.get("notes", ())),
     )
 
 
-def vote(neighbours: tuple[Found, ...]) -> tuple[NearArtist, ...]:
+def vote(neighbours: tuple[Found, ...], usual_distance: float) -> tuple[NearArtist, ...]:
     """The artists of the neighbours, the likeliest first.
 
-    A neighbour's vote is exp(-d^2 / (2 h^2)), with h the median distance of all of
-    them; those whose artist nobody knows do not vote.
+    A neighbour's vote is exp(-d^2 / (2 h^2)). h is what is near here, the usual distance of
+    neighbours, or the query's to its nearest where that is larger: far from all, nobody is
+    sure. Those whose artist nobody knows do not vote.
     """
     known = [one for one in neighbours if one.artist != UNLABELLED]
     if not known:
         return ()
     distances = np.array([one.distance for one in known])
-    width = float(np.median(distances)) or 1.0
-    # Relative to the nearest, so that far neighbours do not all vote zero.
+    width = max(usual_distance, float(distances.min())) or 1.0
+    # Relative to the nearest, so that they do not all vote zero.
     votes = np.exp((distances.min() ** 2 - distances**2) / (2 * width**2))
     artists = sorted({one.artist for one in known})
     found = []

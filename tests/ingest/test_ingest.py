@@ -82,7 +82,7 @@ def bad_files(folder: Path) -> dict[str, str]:
     return {
         "cut.safetensors": "",
         "empty.safetensors": "",
-        "page.bin": "HTML",
+        "page.bin": "web page",
         "pointer.safetensors": "LFS",
         "nan.safetensors": "",
     }

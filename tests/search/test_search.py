@@ -146,15 +146,20 @@ def neighbour(artist: str, distance: float) -> Found:
 
 
 def test_votes_add_up_and_nearness_counts():
-    artists = vote((neighbour("a", 1.0), neighbour("b", 2.0), neighbour("b", 4.0)))
+    near = (neighbour("a", 1.0), neighbour("b", 2.0), neighbour("b", 4.0))
+    artists = vote(near, 2.0)
     assert sum(one.score for one in artists) == pytest.approx(1)
     # By hand: h = 2, so the votes are as exp(-1/8), exp(-4/8) and exp(-16/8).
     weights = np.exp(-np.array([1.0, 4.0, 16.0]) / 8)
     assert [one.artist for one in artists] == ["a", "b"]
     assert artists[0].score == pytest.approx(weights[0] / weights.sum())
     assert artists[1].n_neighbours == 2 and artists[1].nearest == 2.0
+    # Where neighbours are usually nearer, the nearest counts more; far from all, never more
+    # than its own distance allows.
+    assert vote(near, 0.1)[0].score > artists[0].score
+    assert vote(near, 0.1)[0].score == vote(near, 1.0)[0].score
 
 
 def test_the_unlabelled_do_not_vote():
-    assert vote((neighbour("", 0.1),)) == ()
-    assert [one.artist for one in vote((neighbour("", 0.1), neighbour("a", 5.0)))] == ["a"]
+    assert vote((neighbour("", 0.1),), 1.0) == ()
+    assert [one.artist for one in vote((neighbour("", 0.1), neighbour("a", 5.0)), 1.0)] == ["a"]
