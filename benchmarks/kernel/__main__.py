@@ -63,14 +63,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--n", type=int, help="adapters of the exact kernel; 80")
-    parser.add_argument("--rank", type=int, default=16, help="even")
+    parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--adapters", type=Path, action="append", default=[], metavar="PATH")
     parser.add_argument("--time-limit-s", type=float, default=3_600.0, help="for the kernel")
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
     parser.add_argument("--json", action="store_true", help="one document on stdout")
     options = parser.parse_args(arguments)
-    if options.rank < 2 or options.rank % 2:
-        parser.error(f"--rank {options.rank} cannot be halved; choose an even one from 2 on")
+    if options.rank < 1:
+        parser.error(f"--rank {options.rank} is no rank; choose 1 or more")
     if options.n is not None and options.n < 2:
         parser.error(f"--n {options.n} has no pairs; choose 2 or more")
     for name, value in (QUICK if options.quick else USUAL).items():

@@ -46,8 +46,11 @@ def mixed(a: Adapter, b: Adapter, cosine: float) -> Adapter:
     """`cosine * a` and as much of `b` as makes the norm 1, on the modules both have.
 
     Its cosine with `a` is about `cosine` where a and b are unrelated. Ranks add up.
+    Raises ValueError where they share no module.
     """
     shared = [key for key in a.updates if key in b.updates]
+    if not shared:
+        raise ValueError(f"{a.name!r} and {b.name!r} share no module and cannot be mixed")
     norms = [sum(one.updates[key].energy() for key in shared) ** 0.5 for one in (a, b)]
     updates = []
     for key in shared:

@@ -59,11 +59,12 @@ def measure(n: int, rank: int, every: int, gemm_s: float, n_workers: int) -> dic
     cross_products(adapters[:2], n_workers=n_workers)  # threads and libraries, once
     rates = [gemm_rate(n_workers, gemm_s)]
     before = _peak_bytes()
-    start = time.perf_counter()
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
     crossed = cross_products(adapters, memory_bytes=2**40, n_workers=n_workers)
-    wall_s = time.perf_counter() - start
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     working = _peak_bytes() - before
     rates.append(gemm_rate(n_workers, gemm_s))
+    gemm, gemm_cpu = (max(rate[which] for rate in rates) for which in (0, 1))
     n_pairs = n * (n + 1) // 2
     n_parameters = adapters[0].n_parameters
     # Of A_i A_j' and B_i' B_j: 2 r^2 (in + out) a module, which is 2 r parameters.
@@ -77,8 +78,9 @@ def measure(n: int, rank: int, every: int, gemm_s: float, n_workers: int) -> dic
         "wall_s": wall_s,
         "pairs_per_s": n_pairs / wall_s,
         "gflop_per_s": flops / wall_s / 1e9,
-        "gemm_gflop_per_s": max(rates) / 1e9,
-        "share_of_gemm": flops / wall_s / max(rates),
+        "gemm_gflop_per_s": gemm / 1e9,
+        "share_of_gemm": flops / wall_s / gemm,
+        "cpu_share_of_gemm": flops / cpu_s / gemm_cpu,
         "adapters_gb": 4e-9 * n_parameters * n,
         "working_gb": working / 1e9,
         "database": DATABASE,
@@ -87,18 +89,20 @@ def measure(n: int, rank: int, every: int, gemm_s: float, n_workers: int) -> dic
     }
 
 
-def gemm_rate(n_workers: int, gemm_s: float) -> float:
-    """Operations a second of general float32 products, one BLAS thread for each worker.
+def gemm_rate(n_workers: int, gemm_s: float) -> tuple[float, float]:
+    """Operations of general float32 products, a second and a CPU second.
 
-    The best of several shapes, each timed for `gemm_s` at least.
+    One BLAS thread for each worker; the best of several shapes, each timed for `gemm_s`
+    at least.
     """
     with threadpool_limits(1), ThreadPoolExecutor(n_workers) as pool:
-        return max(_rate(shape, n_workers, gemm_s, pool) for shape in GEMM_SHAPES)
+        rates = [_rates(shape, n_workers, gemm_s, pool) for shape in GEMM_SHAPES]
+    return max(wall for wall, _ in rates), max(cpu for _, cpu in rates)
 
 
-def _rate(
+def _rates(
     shape: tuple[int, int, int], n_workers: int, gemm_s: float, pool: ThreadPoolExecutor
-) -> float:
+) -> tuple[float, float]:
     m, n, k = shape
     rng = np.random.default_rng(0)
     pairs = [
@@ -108,9 +112,10 @@ def _rate(
     list(pool.map(_multiply, pairs, [1] * n_workers))
     once = max(pool.map(_multiply, pairs, [1] * n_workers))
     repeats = int(gemm_s / once) + 1
-    start = time.perf_counter()
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
     list(pool.map(_multiply, pairs, [repeats] * n_workers))
-    return 2 * m * n * k * n_workers * repeats / (time.perf_counter() - start)
+    flops = 2 * m * n * k * n_workers * repeats
+    return flops / (time.perf_counter() - wall_s), flops / (time.process_time() - cpu_s)
 
 
 def _multiply(pair: tuple[np.ndarray, np.ndarray], repeats: int) -> float:

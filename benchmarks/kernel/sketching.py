@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,40 +28,39 @@ N_BASES = 12
 
 
 def synthetic(rank: int, every: int, n: int = 8) -> list[Adapter]:
-    """Half with a `lora_A` of their own, half with one in common. A mixture of two has `rank`."""
+    """Half with a `lora_A` of their own, half with one in common."""
     targets = modules(every)
     shared = [None] * (n // 2) + [0] * (n - n // 2)
-    return [random_adapter(targets, rank // 2, 100 + i, of) for i, of in enumerate(shared)]
+    return [random_adapter(targets, rank, 100 + i, of) for i, of in enumerate(shared)]
 
 
 def measure(
     adapters: Sequence[Adapter], sizes: Sequence[int], exact_pairs_per_s: float | None
 ) -> list[dict[str, Any]]:
     """A record for each size, plain JSON: pairs with planted cosines, and pairs as they are."""
-    bases, partners, exact = _planted(adapters)
+    plans = {
+        size: [SketchPlan.fitted(adapters[:FITTED_TO], size, seed) for seed in SEEDS]
+        for size in sizes
+    }
+    planted = _planted_errors(adapters, plans)
     among = cross_products(adapters).cosine()
-    above = np.triu(among >= LEAST_COSINE, 1)
+    chosen = np.triu(among >= LEAST_COSINE, 1)
     records = []
-    for size in sizes:
-        errors: dict[str, list[np.ndarray]] = {"planted": [], "as they are": []}
-        for seed in SEEDS:
-            plan = SketchPlan.fitted(adapters[:FITTED_TO], size, seed)
-            estimates = _estimates(plan, bases, partners)
-            errors["planted"].append(_relative(estimates, exact, exact >= LEAST_COSINE))
-            estimates = plan.sketch_all(adapters).cosine()
-            errors["as they are"].append(_relative(estimates, among, above))
+    for size, (plan, *_) in plans.items():
+        estimates = [each.sketch_all(adapters).cosine() for each in plans[size]]
+        errors = {
+            "planted": np.concatenate(planted[size]),
+            "as they are": np.concatenate([_relative(one, among, chosen) for one in estimates]),
+        }
         rate = _pairs_per_s(plan)
         records.append(
             {
                 "size": size,
                 "numbers": plan.n_numbers,
                 "bytes": plan.n_bytes,
-                "ms_an_adapter": 1e3 * _sketch_s(plan, partners[0][-1]),
-                "errors": {
-                    which: _summary(np.concatenate(found))
-                    for which, found in errors.items()
-                    if sum(map(len, found))
-                },
+                "ms_an_adapter": 1e3 * _sketch_s(plan, adapters[0]),
+                "rank": max(one.rank for one in adapters[0].updates.values()),
+                "errors": {which: _summary(one) for which, one in errors.items() if len(one)},
                 "pairs_per_s": rate,
                 "speed_up": None if exact_pairs_per_s is None else rate / exact_pairs_per_s,
             }
@@ -69,33 +68,21 @@ def measure(
     return records
 
 
-def _planted(
-    adapters: Sequence[Adapter],
-) -> tuple[list[Adapter], list[list[Adapter]], np.ndarray]:
-    """Some adapters, those planted about each, and their exact cosines (bases, cosines)."""
+def _planted_errors(
+    adapters: Sequence[Adapter], plans: Mapping[int, Sequence[SketchPlan]]
+) -> dict[int, list[np.ndarray]]:
+    """Errors for each size, of adapters planted about some; those of one are held at a time."""
     step = max(1, len(adapters) // N_BASES)
     bases = list(adapters[::step][:N_BASES])
-    others = [*bases[1:], bases[0]]
-    partners = [
-        [mixed(base, other, cosine) for cosine in COSINES]
-        for base, other in zip(bases, others, strict=True)
-    ]
-    exact = [
-        cross_products([base], planted).cosine()[0]
-        for base, planted in zip(bases, partners, strict=True)
-    ]
-    return bases, partners, np.array(exact)
-
-
-def _estimates(
-    plan: SketchPlan, bases: Sequence[Adapter], partners: Sequence[Sequence[Adapter]]
-) -> np.ndarray:
-    return np.array(
-        [
-            plan.sketch_all([base]).cosine(plan.sketch_all(planted))[0]
-            for base, planted in zip(bases, partners, strict=True)
-        ]
-    )
+    errors: dict[int, list[np.ndarray]] = {size: [] for size in plans}
+    for base, other in zip(bases, [*bases[1:], bases[0]], strict=True):
+        planted = [mixed(base, other, cosine) for cosine in COSINES]
+        exact = cross_products([base], planted).cosine()
+        for size, of_size in plans.items():
+            for plan in of_size:
+                estimates = plan.sketch_all([base]).cosine(plan.sketch_all(planted))
+                errors[size].append(_relative(estimates, exact, exact >= LEAST_COSINE))
+    return errors
 
 
 def _relative(estimates: np.ndarray, exact: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -124,7 +111,7 @@ def _rms(values: np.ndarray) -> float:
 def _sketch_s(plan: SketchPlan, adapter: Adapter) -> float:
     """Of one adapter on one core; the plan's hash functions are there already."""
     with threadpool_limits(1):
-        return min(_timed(plan.sketch, adapter) for _ in range(3))
+        return min(_timed(plan.sketch, adapter) for _ in range(5))
 
 
 def _pairs_per_s(plan: SketchPlan) -> float:
