@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from lorastyle.adapters.naming import canonical_module
@@ -38,7 +39,6 @@ _ROLES: tuple[tuple[str, str], ...] = (
     (r"\.diff", "diff"),
     (r"\.diff_b", "bias"),
     (r"\.[wb]_norm", "bias"),
-    (r"\.(?:scalar|lora_dropout|lora_dim)", "unused"),
 )
 """Endings of keys, and the role each gives; LoHa's and LoKr's roles are their own names."""
 _ENDING = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (pattern, _) in enumerate(_ROLES)))
@@ -132,7 +132,7 @@ _REFUSED: tuple[tuple[str, str], ...] = (
 _WHAT = tuple((re.compile(pattern), what) for pattern, what in _REFUSED)
 
 
-def what_it_is(keys: list[str]) -> str | None:
+def what_it_is(keys: Sequence[str]) -> str | None:
     """What else a file with such keys is known to be."""
     for pattern, what in _WHAT:
         if any(pattern.search(key) for key in keys):

@@ -16,57 +16,16 @@ import numpy as np
 from lorastyle.adapters import factorisation
 from lorastyle.adapters.factorisation import LowRank, Matrix
 from lorastyle.adapters.formats.alphas import Alpha
-from lorastyle.adapters.formats.opening import Array, Limits
+from lorastyle.adapters.formats.budget import Budget
+from lorastyle.adapters.formats.opening import Array
 from lorastyle.adapters.updates import ModuleKey, ModuleUpdate
 from lorastyle.errors import AdapterFileError
 
 Parts = Mapping[str, Array]
 """Of one module: tensors by role (`keys.Key.role`), float32."""
 
-NOT_WEIGHTS = frozenset({"alpha", "bias", "unused", "magnitude", "dora_scale"})
+NOT_WEIGHTS = frozenset({"alpha", "magnitude", "dora_scale"})
 """Roles that make no update by themselves."""
-
-
-class Budget:
-    """What a file may still cost, and the rank its updates may have.
-
-    The size of a file bounds neither: LoHa and LoKr multiply ranks and shapes.
-    """
-
-    def __init__(self, limits: Limits, max_rank: int) -> None:
-        self.max_rank = max_rank
-        self._limits = limits
-        self._numbers, self._operations = limits.factor_numbers, limits.operations
-
-    def spend(self, key: ModuleKey, shape: tuple[int, int], rank: int, operations: float) -> None:
-        """Before an update of this shape is made by factors of this rank.
-
-        Raises AdapterFileError where the file's limit is reached.
-        """
-        self._numbers -= sum(shape) * rank
-        self._operations -= operations
-        if self._numbers < 0:
-            raise AdapterFileError(
-                f"the file's factors reach {self._limits.factor_numbers:,} numbers, the limit, at "
-                f"module '{key}' of shape {shape} and rank {rank}; raise the limit if it is sound"
-            )
-        if self._operations < 0:
-            raise AdapterFileError(
-                f"factorising the file takes more than {self._limits.operations:.0e} operations, "
-                f"the limit, reached at module '{key}' of shape {shape} and rank {rank}; raise "
-                "the limit if it is sound"
-            )
-
-    def spend_on_product(self, key: ModuleKey, shape: tuple[int, int], rank: int) -> None:
-        """Two factors, and their decomposition where the rank is too high."""
-        narrow = [min(side, rank) for side in shape]
-        cost = 4.0 * sum(shape) * rank**2 + 10.0 * math.prod(narrow) * min(narrow)
-        self.spend(key, shape, rank, cost if rank > self.max_rank else 0.0)
-
-    def spend_on_dense(self, key: ModuleKey, shape: tuple[int, int]) -> None:
-        """A matrix and its decomposition."""
-        cost = 10.0 * math.prod(shape) * min(shape)
-        self.spend(key, shape, min(self.max_rank, *shape), cost)
 
 
 class Built(NamedTuple):
@@ -106,6 +65,8 @@ def build(
     rank = product.rank or (config_rank if product.algorithm == "lokr" else None)
     scaling = 1.0 if rank is None else _scaling(alpha, rank)
     factors, method = product.factors, product.algorithm.replace("locon", "lora")
+    if {"magnitude", "dora_scale"} <= parts.keys():
+        raise AdapterFileError(f"module '{key}' has two DoRA magnitudes; keep one of them")
     magnitude = parts.get("magnitude", parts.get("dora_scale"))
     exact = magnitude is not None and base_weight is not None
     if magnitude is not None:
@@ -182,7 +143,7 @@ def _lora(key: ModuleKey, parts: Parts, budget: Budget) -> _Product:
     if lora_B is None or down.ndim not in (2, 4) or down.size == 0 or len(down) != lora_B.shape[1]:
         raise _misfit(key, parts)
     rank, kernel = len(down), _kernel(down)
-    lora_A: Matrix | None = np.asarray(down.reshape(rank, -1))
+    lora_A: Matrix = down.reshape(rank, -1)
     if mid is not None:
         narrow = _matrix(down)
         if narrow is None or mid.ndim != 4 or mid.shape[:2] != (rank, rank) or mid.size == 0:
@@ -190,7 +151,6 @@ def _lora(key: ModuleKey, parts: Parts, budget: Budget) -> _Product:
         width = math.prod(mid.shape[2:]) * narrow.shape[1]
         budget.spend(key, (rank, width), rank, 0.0)
         lora_A, kernel = factorisation.of_tucker(mid, narrow), _kernel(mid)
-    assert lora_A is not None
     algorithm = "locon" if key.network == "unet" and math.prod(kernel) > 1 else "lora"
     budget.spend_on_product(key, (len(lora_B), lora_A.shape[1]), rank)
     factors = factorisation.of_product(lora_B, lora_A, budget.max_rank)
@@ -248,7 +208,8 @@ def _kron_factor(
     """One side of the product: full, factorised, or a Tucker convolution; its kernel and rank."""
     if role in parts:
         whole = parts[role]
-        if whole.ndim not in (2, 4) or whole.size == 0 or f"{role}_a" in parts:
+        others = {f"{role}_a", f"{role}_b", role.replace("w", "t")} & parts.keys()
+        if whole.ndim not in (2, 4) or whole.size == 0 or others:
             raise _misfit(key, parts)
         matrix = whole.reshape(len(whole), -1)
         budget.spend_on_dense(key, matrix.shape)

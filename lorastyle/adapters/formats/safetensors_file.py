@@ -50,6 +50,12 @@ def read(file: BufferedReader, n_bytes: int, name: str, limits: Limits) -> Read:
         )
     spans = {key: _span(key, entry, name, limits) for key, entry in header.items()}
     _check_cover(spans, n_bytes - start, name)
+    n_read = 4 * sum(math.prod(span.shape) for span in spans.values())
+    if n_read > limits.file_bytes:
+        raise AdapterFileError(
+            f"{name} needs {n_read:,} bytes as float32, more than the limit of "
+            f"{limits.file_bytes:,}; raise the limit if it is a LoRA"
+        )
     data = np.empty(n_bytes - start, np.uint8)
     if file.readinto(data.data) != len(data):
         raise AdapterFileError(f"{name} ended while it was read; download it again")

@@ -161,6 +161,8 @@ def test_a_million_declared_tensors_are_refused(place):
 
 def test_limits_are_the_callers(place):
     refused(place, SAFE, "limit of 10", limits=Limits(file_bytes=10))
+    half = save({"a": np.zeros(10_000, np.float16)})
+    refused(place, half, "40,000 bytes as float32", limits=Limits(file_bytes=30_000))
     refused(place, SAFE, "limit of 2;", limits=Limits(n_tensors=2))
     refused(place, CONTAINERS["zip"], "limit of 2;", limits=Limits(n_tensors=2))
     refused(place, CONTAINERS["legacy"], "limit of 2;", limits=Limits(n_tensors=2))
@@ -184,6 +186,14 @@ def test_code_in_a_pickle_is_not_run(tmp_path, legacy):
     refused(place, pickle.dumps(Exploit(trap)), "cannot be read")
     refused(place, pickle.dumps(Exploit(trap), protocol=0), "text|neither")
     assert not (tmp_path / "trap").exists()
+
+
+def test_endless_pickles_are_not_executed(place):
+    endless = b"\x80\x02" + b"N0" * 3_000_000
+    refused(place, endless, "2,000,000 instructions")
+    with zipfile.ZipFile(place, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes((16 << 20) + 1))
+    refused(place, place.read_bytes(), "pickle of 16,777,217 bytes")
 
 
 def test_a_zip_bomb_is_not_unpacked(place):
@@ -252,6 +262,9 @@ MODULE = "unet.mid_block.attentions.0.proj_in"
         (lora(down=(2, 4, 3)), "do not fit"),
         (lora(up=(6, 2, 3, 3)), "do not fit"),
         (lora(dtype=np.int8), "quantised"),
+        (lora(dora_scale=np.ones(6), lora_magnitude_vector=np.ones(6)), "two DoRA"),
+        (lora(scalar=np.ones(1)), "no known part"),
+        ({f"{NAME}.lokr_{w}": np.ones((2, 2)) for w in ("w1", "w2", "t2")}, "do not fit"),
         (lora(diff=np.ones((6, 4), np.float32)), "mixes diff, down, up"),
         ({f"{NAME}.alpha": np.ones((), np.float32)}, "no factors"),
         ({f"{NAME}.hada_w1_a": np.ones((6, 2), np.float32)}, "has hada_w1_a but no hada_w1_b"),
