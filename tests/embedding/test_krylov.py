@@ -97,7 +97,7 @@ def test_scores_and_signs_are_those_of_the_gram_matrix():
     vectors = made(SPECTRA["middling"], mean=5.0)
     about = vectors.astype(np.float64)
     expected = Spectrum(8).fit(about @ about.T)
-    found = krylov_spectrum(vectors, 8, tolerance=1e-6, max_passes=12)
+    found = krylov_spectrum(vectors, 8, tolerance=1e-5, max_passes=12)
     largest = np.abs(expected.scores_).max(axis=0)
     assert (np.abs(found.scores_ - expected.scores_) <= 1e-4 * largest).all()
 
@@ -133,8 +133,10 @@ def test_repeated_adapters_cost_components_not_sanity():
     np.testing.assert_allclose(found.explained_variance_, exact(vectors)[0][:3], rtol=1e-6)
 
 
-def test_a_row_far_from_all_others_is_one_component():
-    vectors = made(SPECTRA["middling"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_row_far_from_all_others_is_one_component(seed):
+    """And its value is one sum of squares, the worst that rounding can meet."""
+    vectors = made(SPECTRA["middling"], seed=seed)
     vectors[150] *= 3e3
     found = fitted(vectors, 6)
     variances, _ = exact(vectors)

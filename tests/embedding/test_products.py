@@ -5,7 +5,14 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from lorastyle.embedding.products import as_dask, column_blocks, compute, products
+from lorastyle.embedding.products import (
+    as_dask,
+    block_products,
+    column_blocks,
+    combine_block,
+    compute,
+    products,
+)
 from lorastyle.embedding.spectrum import centred
 from lorastyle.store.vectors import AdapterVectors
 
@@ -36,14 +43,57 @@ def test_products_are_about_the_mean_or_about_zero(fit, others):
 @pytest.mark.parametrize("chunks", CHUNKINGS)
 @pytest.mark.parametrize("centre", [True, False])
 def test_dask_in_any_chunks_gives_numpys_bits(fit, others, chunks, centre):
-    """For one block; several are added in another order, but the same for all chunks."""
     lazy, beside = da.from_array(fit, chunks=chunks), da.from_array(others, chunks=(2, 90))
     whole = products(lazy, beside, centre=centre)
     np.testing.assert_array_equal(whole, products(fit, others, centre=centre))
     np.testing.assert_array_equal(products(lazy, others, centre=centre), whole)
-    blocks = products(lazy, block_columns=128, centre=centre)
-    expected = products(fit, block_columns=128, centre=centre)
-    np.testing.assert_allclose(blocks, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunks", CHUNKINGS)
+@pytest.mark.parametrize("centre", [True, False])
+def test_blocks_are_added_up_in_one_order(fit, others, chunks, centre):
+    """Of 44 blocks: more than two levels of the tree, and chunks both wider and narrower."""
+    lazy, beside = da.from_array(fit, chunks=chunks), da.from_array(others, chunks=(2, 90))
+    settings = {"block_columns": 16, "centre": centre}
+    expected = products(fit, others, **settings)
+    np.testing.assert_array_equal(products(lazy, beside, **settings), expected)
+    np.testing.assert_array_equal(products(lazy, **settings), products(fit, **settings))
+
+
+def layouts(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """The same numbers, in other places."""
+    n, p = matrix.shape
+    wider, sparser = np.zeros((n, p + 37), matrix.dtype), np.zeros((2 * n, p), matrix.dtype)
+    wider[:, 5 : 5 + p], sparser[::2] = matrix, matrix
+    return {
+        "column by column": np.asfortranarray(matrix),
+        "a slice": wider[:, 5 : 5 + p],
+        "every other row": sparser[::2],
+        "last row first": np.ascontiguousarray(matrix[::-1])[::-1],
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize(("n", "p"), [(2, 70), (9, 1000), (17, 3), (40, 1000), (7, 1)])
+def test_no_layout_in_memory_changes_a_bit(n, p, centre, dtype):
+    rng = np.random.default_rng(2)
+    block, others, weights = (
+        rng.standard_normal(shape).astype(dtype) + 3 for shape in ((n, p), (5, p), (6, n))
+    )
+    expected = [
+        block_products(block, centre=centre),
+        block_products(block, others, centre=centre),
+        combine_block(block, weights, centre),
+    ]
+    for name, same in layouts(block).items():
+        found = [
+            block_products(same, centre=centre),
+            block_products(same, layouts(others)[name], centre=centre),
+            combine_block(same, weights, centre),
+        ]
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=name)
 
 
 @pytest.mark.parametrize("centre", [True, False])
