@@ -18,7 +18,7 @@ from lorastyle.records import Role, digest
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
-Representation = Literal["factors", "delta"]
+Representation = Literal["factors", "delta", "delta-aligned"]
 SubNetwork = Literal["full", "feed_forward", "self_attention", "cross_attention"]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.adapters.kernel import delta_gram
 from lorastyle.adapters.layout import LayoutEntry
+from lorastyle.embedding.measures import MEASURES, Measure
 from lorastyle.embedding.spent import Spent
 from lorastyle.store.adapter_store import AdapterStore
 from lorastyle.store.cohorts import Cohort
@@ -64,11 +65,15 @@ class DeltaTask:
     memory_bytes: int
     others: tuple[Cohort, ...] | None = None
     """m adapters, beside which the n are put."""
+    representation: str = "delta"
+    """One of `measures.MEASURES`."""
 
     def __call__(self, spent: Spent) -> Gram:
-        """(n, n), or (m, n) with others."""
+        """(n, n), or (m, n) with others; where the measure has several sums, (n_sums, n, n)."""
         left = self.cohorts if self.others is None else self.others
-        total: Gram = np.zeros((_n_adapters(left), _n_adapters(self.cohorts)))
+        measure = MEASURES[self.representation]
+        shape = (len(measure.sums), _n_adapters(left), _n_adapters(self.cohorts))
+        total: Gram = np.zeros(shape)
         # Factors are held as read and, by the kernel, once more in its own order.
         n_numbers = self.memory_bytes // (2 * 2 * 4)
         n_held = _n_adapters(self.cohorts) + (0 if self.others is None else _n_adapters(left))
@@ -76,45 +81,40 @@ class DeltaTask:
             # Where one module of all adapters exceeds the memory, two parts of them take turns.
             side = n_held if len(batch) > 1 else max(1, n_numbers // (2 * _width(batch)))
             whole = len(batch) > 1 or n_held * _width(batch) <= n_numbers
-            reader = _Reader(tuple(module.name for module in batch), whole, spent)
+            reader = _Reader(tuple(module.name for module in batch), measure, whole, spent)
             for i, j in _pairs(left, self.cohorts, side, symmetric=self.others is None):
                 self._add(total, reader.read(i), reader.read(j), i, j, spent)
-        return total
+        return total[0] if len(measure.sums) == 1 else total
 
     def _add(
-        self, total: Gram, here: _Factors, there: _Factors, i: Cohort, j: Cohort, spent: Spent
+        self, total: Gram, here: _Prepared, there: _Prepared, i: Cohort, j: Cohort, spent: Spent
     ) -> None:
         with spent.computing():
-            product: Gram = np.zeros((len(i), len(j)))
-            for ours, theirs in zip(here.modules, there.modules, strict=True):
-                product += delta_gram(
-                    *ours,
-                    *(() if here is there else theirs),
-                    scaling=here.scaling,
-                    other_scaling=there.scaling,
-                    memory_bytes=self.memory_bytes // 2,
-                )
-            total[np.ix_(i.places, j.places)] += product
+            measure = MEASURES[self.representation]
+            product: Gram = np.zeros((len(total), len(i), len(j)))
+            for ours, theirs in zip(here, there, strict=True):
+                other = None if here is there else theirs
+                product += measure.products(ours, other, self.memory_bytes // 2)
+            total[:, i.places[:, None], j.places[None, :]] += product
             if self.others is None and here is not there:
-                total[np.ix_(j.places, i.places)] += product.T
+                total[:, j.places[:, None], i.places[None, :]] += product.mT
 
 
-@dataclass(frozen=True, eq=False)
-class _Factors:
-    """The factors of a cohort: lora_A and lora_B of each module of a batch."""
-
-    modules: list[tuple[Matrix, Matrix]]
-    scaling: float
+_Prepared = list[Any]
+"""A cohort's factors of each module of a batch, as the measure wants them."""
 
 
 class _Reader:
     """Reads the factors of cohorts; all are kept where memory allows, else the last two."""
 
-    def __init__(self, names: tuple[str, ...], keep_all: bool, spent: Spent) -> None:
-        self._names, self._keep_all, self._spent = names, keep_all, spent
-        self._kept: dict[int, tuple[Cohort, _Factors]] = {}
+    def __init__(
+        self, names: tuple[str, ...], measure: Measure, keep_all: bool, spent: Spent
+    ) -> None:
+        self._names, self._measure = names, measure
+        self._keep_all, self._spent = keep_all, spent
+        self._kept: dict[int, tuple[Cohort, _Prepared]] = {}
 
-    def read(self, cohort: Cohort) -> _Factors:
+    def read(self, cohort: Cohort) -> _Prepared:
         if id(cohort) not in self._kept:
             while not self._keep_all and len(self._kept) > 1:
                 del self._kept[next(iter(self._kept))]
@@ -125,14 +125,18 @@ class _Reader:
         self._kept[id(cohort)] = found
         return found[1]
 
-    def _read(self, cohort: Cohort) -> _Factors:
+    def _read(self, cohort: Cohort) -> _Prepared:
         store = AdapterStore.open(cohort.path)
         modules = modules_by_name(store, self._names)
         columns = slice(modules[0].columns.start, modules[-1].columns.stop)
         begun = time.monotonic()
         tile = store.read_columns(cohort.rows, columns)
         self._spent.read(tile.nbytes, time.monotonic() - begun)
-        return _Factors([module.factors(tile, columns.start) for module in modules], store.scaling)
+        with self._spent.computing():
+            return [
+                self._measure.prepare(*module.factors(tile, columns.start), store.scaling)
+                for module in modules
+            ]
 
 
 def modules_by_name(store: AdapterStore, names: Sequence[str]) -> list[Module]:

@@ -26,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lorastyle.adapters.kernel import cosine_of
-from lorastyle.embedding.coverage import Energies, shared_cosine
+from lorastyle.embedding.coverage import Energies
 from lorastyle.embedding.groups import group_of, sub_network_of
+from lorastyle.embedding.measures import MEASURES, is_representation, sum_names
 from lorastyle.embedding.products import Gram, sum_of
 from lorastyle.errors import StageError
 from lorastyle.records import SUB_NETWORKS
@@ -58,9 +58,9 @@ class GramSet:
     """Inner products of n adapters.
 
     `table` says who they are, in the order of the matrices: columns row (in the
-    store), adapter_id, artist, genre, role, index. `sums` holds, for each
-    representation, an (n, n) float64 matrix for each group of modules: a sub-network,
-    or `SUBNETWORK/MODULE`.
+    store), adapter_id, artist, genre, role, index. `sums` holds, for each sum of a
+    representation (`measures.sum_names`), an (n, n) float64 matrix for each group of
+    modules: a sub-network, or `SUBNETWORK/MODULE`.
     """
 
     table: pd.DataFrame
@@ -76,7 +76,7 @@ class GramSet:
 
     @property
     def representations(self) -> tuple[str, ...]:
-        return tuple(self.sums)
+        return tuple(name for name in self.sums if is_representation(name))
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -94,9 +94,10 @@ class GramSet:
         """The Gram matrix (n, n) of a representation and sub-network.
 
         `factors`: inner products about an arbitrary origin; `delta`: cosines of
-        the updates. Raises StageError naming what there is instead.
+        the updates; `delta-aligned`: cosines against what the row spaces allow.
+        Raises StageError naming what there is instead.
         """
-        if representation not in self.sums or sub_network not in self.sub_networks:
+        if representation not in self.representations or sub_network not in self.sub_networks:
             raise StageError(
                 f"there is no Gram matrix for {representation}/{sub_network}, only for "
                 f"{', '.join(self.representations)} of {', '.join(self.sub_networks)}; "
@@ -109,14 +110,17 @@ class GramSet:
 
     def union(self, representation: str, groups: Iterable[str]) -> Gram:
         """The Gram matrix (n, n) of any groups of modules together: inner products add up."""
-        parts = self.sums[representation]
         groups = list(groups)
-        gram = sum_of([parts[name] for name in groups])
-        if representation != "delta":
-            return gram
-        if self.energies is None:
-            return cosine_of(gram)
-        return shared_cosine(gram, self.energies.within(self._modules_of(groups)))
+        sums = [
+            sum_of([self.sums[name][group] for group in groups])
+            for name in sum_names(representation)
+        ]
+        if representation not in MEASURES:
+            return sums[0]
+        energies = None
+        if self.energies is not None:
+            energies = self.energies.within(self._modules_of(groups))
+        return MEASURES[representation].similarity(sums, energies)
 
     def _modules_of(self, groups: Iterable[str]) -> list[str]:
         assert self.energies is not None

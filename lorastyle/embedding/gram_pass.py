@@ -33,6 +33,7 @@ from lorastyle.embedding.delta_products import DeltaTask, Module
 from lorastyle.embedding.factor_products import FactorTask
 from lorastyle.embedding.groups import Groups, columns_of, sub_network_groups
 from lorastyle.embedding.ledger import Ledger
+from lorastyle.embedding.measures import MEASURES, sum_names
 from lorastyle.embedding.products import sum_of
 from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError
@@ -49,7 +50,9 @@ Task = Callable[[Spent], Gram]
 
 IN_FLIGHT_ELSEWHERE = 64
 """Tasks that another scheduler may carry out at once."""
-REPRESENTATIONS = ("factors", "delta")
+REPRESENTATIONS = ("factors", *MEASURES)
+USUAL = ("factors", "delta")
+"""What is embedded where nobody asks for more."""
 ROWS_BESIDES = 2 * ORIGIN_ROWS + 2
 """Rows that a task holds besides a block's: the origin's, their sorted copy, a chunk being read."""
 LEAST_WIDTH = 256
@@ -105,13 +108,15 @@ class GramPass:
     tasks: Mapping[str, Sequence[Task]]
     """A matrix's tasks, in the order of its sum, by `REPRESENTATION.GROUP`."""
     share: Share
+    shape: tuple[int, int]
+    """Of a matrix."""
 
     @classmethod
     def of(
         cls,
         store: Source,
         rows: npt.ArrayLike,
-        representations: Sequence[str] = REPRESENTATIONS,
+        representations: Sequence[str] = USUAL,
         *,
         groups: Groups | None = None,
         n_kept: int = 0,
@@ -130,7 +135,7 @@ class GramPass:
             len(rows),
             memory_gib,
             threads=threads,
-            n_sums=len(representations) * len(groups),
+            n_sums=sum(len(sum_names(name)) for name in representations) * len(groups),
         )
         tasks: dict[str, Sequence[Task]] = {}
         for name in representations:
@@ -138,9 +143,10 @@ class GramPass:
                 tasks[f"{name}.{group}"] = (
                     _factor_tasks(store, rows, modules, about, share, others)
                     if name == "factors" and isinstance(store, AdapterStore)
-                    else delta_tasks(store, rows, modules, share, others)
+                    else delta_tasks(store, rows, modules, share, others, name)
                 )
-        return cls(tuple(representations), tuple(groups), tasks, share)
+        shape = (len(rows) - n_kept, len(rows))
+        return cls(tuple(representations), tuple(groups), tasks, share, shape)
 
     @property
     def n_segments(self) -> int:
@@ -158,18 +164,25 @@ class GramPass:
         ledger: Ledger | None = None,
         shown: Progress | None = None,
     ) -> dict[str, dict[str, Gram]]:
-        """The sums by representation and group. With a ledger a killed pass continues."""
-        sums = _run(self.tasks, self.share, scheduler, ledger, shown or Silent())
-        return {
-            name: {group: sums[f"{name}.{group}"] for group in self.groups}
-            for name in self.representations
-        }
+        """The sums by name (`measures.sum_names`) and group.
+
+        With a ledger a killed pass continues.
+        """
+        found = _run(self.tasks, self.share, scheduler, ledger, shown or Silent())
+        sums: dict[str, dict[str, Gram]] = {}
+        for representation in self.representations:
+            names = sum_names(representation)
+            for group in self.groups:
+                parts = found[f"{representation}.{group}"].reshape(len(names), *self.shape)
+                for name, part in zip(names, parts, strict=True):
+                    sums.setdefault(name, {})[group] = part
+        return sums
 
 
 def compute_sums(
     store: Source,
     rows: npt.ArrayLike,
-    representations: Sequence[str] = REPRESENTATIONS,
+    representations: Sequence[str] = USUAL,
     *,
     groups: Groups | None = None,
     n_kept: int = 0,
@@ -180,12 +193,12 @@ def compute_sums(
     """Gram sums (n, n) float64 of these rows: by representation, then group of modules.
 
     `factors`: inner products of the vectors about the median of the rows `origin` (default:
-    a few of `rows`). `delta`: inner products of the updates, not yet normalised. Each is
-    one pass over the store. `groups` default to the sub-networks. With `n_kept` the
-    first rows' mutual products are known, and only the other rows' are computed:
-    (n - n_kept, n). `memory_gib` bounds what is held at once with Dask's own threads;
-    another scheduler's tasks hold a quarter of it each. Raises StoreError for damaged
-    rows, StageError where the memory does not hold the matrices.
+    a few of `rows`). `delta`: inner products of the updates, not yet normalised.
+    `delta-aligned`: two sums, see `measures`. Each is one pass over the store. `groups`
+    default to the sub-networks. With `n_kept` the first rows' mutual products are known, and
+    only the other rows' are computed: (n - n_kept, n). `memory_gib` bounds what is held at
+    once with Dask's own threads; another scheduler's tasks hold a quarter of it each.
+    Raises StoreError for damaged rows, StageError where the memory does not hold the matrices.
     """
     return GramPass.of(
         store,
@@ -233,22 +246,25 @@ def cross_updates(
     rows: npt.ArrayLike,
     others: tuple[Cohort, ...],
     groups: Groups,
+    representation: str = "delta",
     *,
     memory_gib: float = 1.0,
     scheduler: Scheduler | None = None,
-) -> Gram:
-    """Inner products (m, n) of the updates of others with those of these rows, over the groups.
+) -> list[Gram]:
+    """The measure's sums (m, n) between others and these rows, over the groups.
 
     The others may lie in any stores that have the same modules.
     """
     rows = np.asarray(rows, np.int64)
-    n_others = sum(len(cohort) for cohort in others)
-    share = Share.of(n_others, len(rows), memory_gib, threads=scheduler is None)
+    shape = sum(len(cohort) for cohort in others), len(rows)
+    n_sums = len(sum_names(representation))
+    share = Share.of(*shape, memory_gib, threads=scheduler is None, n_sums=n_sums)
     tasks = {
-        name: delta_tasks(source, rows, modules, share, others) for name, modules in groups.items()
+        name: delta_tasks(source, rows, modules, share, others, representation)
+        for name, modules in groups.items()
     }
     sums = _run(tasks, share, scheduler, None, Silent())
-    return sum_of(list(sums.values()))
+    return list(sum_of(list(sums.values())).reshape(n_sums, *shape))
 
 
 def _check_representations(source: Source, representations: Sequence[str]) -> None:
@@ -302,6 +318,7 @@ def delta_tasks(
     modules: Sequence[Module],
     share: Share,
     others: Rows | tuple[Cohort, ...] | None,
+    representation: str = "delta",
 ) -> list[Task]:
     """Products of the updates of these rows with one another, or of others with them (m, n).
 
@@ -311,7 +328,7 @@ def delta_tasks(
     cohorts = cohorts_of(source, rows)
     beside = cohorts_of(source, others) if isinstance(others, np.ndarray) else others
     return [
-        DeltaTask(cohorts, part, share.memory_bytes, beside)
+        DeltaTask(cohorts, part, share.memory_bytes, beside, representation)
         for part in _neighbours(modules, _least_width(source))
     ]
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.embedding.coverage import Energies, coverage, shared_cosine
+from lorastyle.embedding.coverage import Energies, coverage
 from lorastyle.embedding.gram_pass import cross_updates
 from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.measures import MEASURES
 from lorastyle.embedding.style_space import Scores, StyleSpace
 from lorastyle.errors import StageError
 from lorastyle.store.cohorts import Cohort, Source
@@ -48,7 +49,7 @@ def place_updates(
     calibrated: bool = True,
     memory_gib: float = 1.0,
 ) -> Placed:
-    """Scores of other adapters in a `delta` space: one pass over its fit adapters.
+    """Scores of other adapters in a space of updates: one pass over its fit adapters.
 
     `source` holds the fit adapters, `fit_energies` are theirs, in the order of
     `space.fit_rows`. Raises StageError for a space of another representation, or adapters
@@ -59,7 +60,14 @@ def place_updates(
     groups = sub_network_groups(source.layout)
     if space.sub_network != "full":
         groups = {space.sub_network: groups[space.sub_network]}
-    products = cross_updates(source, space.fit_rows, others.cohorts, groups, memory_gib=memory_gib)
+    sums = cross_updates(
+        source,
+        space.fit_rows,
+        others.cohorts,
+        groups,
+        space.representation,
+        memory_gib=memory_gib,
+    )
     names = [module.name for modules in groups.values() for module in modules]
     theirs, ours = others.energies.within(names), fit_energies.within(names)
     if not (theirs > 0).any(axis=1).all():
@@ -67,7 +75,7 @@ def place_updates(
             f"the adapter changes none of the {len(names)} modules of the {space.sub_network} "
             "network; search another sub-network"
         )
-    cosines = shared_cosine(products, theirs, ours)
+    similarity = MEASURES[space.representation].similarity(sums, theirs, ours)
     return Placed(
-        space.project(cosines, calibrated=calibrated), coverage(theirs, ours).mean(axis=1)
+        space.project(similarity, calibrated=calibrated), coverage(theirs, ours).mean(axis=1)
     )

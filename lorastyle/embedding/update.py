@@ -23,6 +23,7 @@ from lorastyle.embedding.gram import GramSet, Provenance
 from lorastyle.embedding.gram_pass import Gram, GramPass, Scheduler
 from lorastyle.embedding.groups import Groups
 from lorastyle.embedding.ledger import Ledger
+from lorastyle.embedding.measures import sum_names
 from lorastyle.errors import StageError
 from lorastyle.progress import progress
 from lorastyle.records import digest
@@ -123,7 +124,8 @@ def update_grams(
         record |= spent
     sums = {
         name: {group: _assembled(kept, order, strips, name, group) for group in wanted.groups}
-        for name in wanted.representations
+        for representation in wanted.representations
+        for name in sum_names(representation)
     }
     provenance = Provenance(wanted.identity, tuple(wanted.checksums), tuple(kept.origin.tolist()))
     grams = GramSet(wanted.table, sums, provenance, wanted.energies)
@@ -205,18 +207,18 @@ def _assembled(
     kept: Kept,
     order: Positions,
     strips: Mapping[str, Mapping[str, Gram]],
-    representation: str,
+    name: str,
     group: str,
 ) -> Gram:
     """Kept products and new strips as one matrix (n, n), in the order of the table."""
     n, n_kept = len(order), len(kept.now)
     if kept.grams is None:
-        return strips[representation][group]
+        return strips[name][group]
     whole = np.empty((n, n))
-    before = kept.grams.sums[representation][group]
+    before = kept.grams.sums[name][group]
     whole[:n_kept, :n_kept] = before[np.ix_(kept.before, kept.before)]
     if n_kept < n:
-        strip = strips[representation][group]
+        strip = strips[name][group]
         whole[n_kept:] = strip
         whole[:n_kept, n_kept:] = strip[:, :n_kept].T
         square = whole[n_kept:, n_kept:]

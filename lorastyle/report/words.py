@@ -13,6 +13,7 @@ SUB_NETWORK_NAMES: Mapping[str, str] = {
 REPRESENTATION_NAMES: Mapping[str, str] = {
     "factors": "factors",
     "delta": "ΔW",
+    "delta-aligned": "ΔW, aligned",
 }
 SCORE_NAMES: Mapping[str, str] = {
     "ari": "ARI",

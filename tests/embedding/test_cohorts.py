@@ -7,11 +7,15 @@ import pytest
 from lorastyle.adapters.layout import TargetModule
 from lorastyle.adapters.updates import Adapter, ModuleKey, ModuleUpdate
 from lorastyle.embedding.coverage import coverage, shared_cosine
+from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.gram_pass import compute_sums
 from lorastyle.embedding.groups import module_groups, sub_network_groups
+from lorastyle.embedding.placing import Others, place_updates
+from lorastyle.embedding.style_space import build_space
 from lorastyle.embedding.update import Wanted, update_grams
 from lorastyle.errors import StageError
+from lorastyle.store.cohorts import cohorts_of
 from lorastyle.store.ingested import IngestedStore
 
 BLOCK = "mid_block.attentions.0.transformer_blocks.0"
@@ -71,16 +75,43 @@ def explicit(adapters: list[Adapter], parts: set[str]) -> np.ndarray:
     return cosines
 
 
+def explicit_aligned(adapters: list[Adapter], parts: set[str]) -> np.ndarray:
+    """The formula of docs/mixed-origins.md from the updates and their projections."""
+    aligned = np.zeros((len(adapters), len(adapters)))
+    for i, a in enumerate(adapters):
+        for j, b in enumerate(adapters):
+            found, most = 0.0, 0.0
+            for key in a.updates.keys() & b.updates.keys():
+                if a.updates[key].part not in parts:
+                    continue
+                x, y = a.updates[key].delta(), b.updates[key].delta()
+                norms = np.linalg.norm(x), np.linalg.norm(y)
+                attainable = min(
+                    np.linalg.norm(x @ np.linalg.pinv(y, rcond=1e-6) @ y) / norms[0],
+                    np.linalg.norm(y @ np.linalg.pinv(x, rcond=1e-6) @ x) / norms[1],
+                )
+                weight = np.sqrt(norms[0] * norms[1])
+                found += weight * (x * y).sum() / norms[0] / norms[1]
+                most += weight * attainable
+            aligned[i, j] = found / most if most else 0
+    return aligned
+
+
 def table_of(store: IngestedStore, adapters: list[Adapter]) -> pd.DataFrame:
     """In the order of the adapters, whatever their ranks' stores say."""
     table = store.table().set_index("adapter_id", drop=False)
     return table.loc[[adapter.name for adapter in adapters]].reset_index(drop=True)
 
 
-def wanted(store: IngestedStore, table: pd.DataFrame, groups=sub_network_groups) -> Wanted:
+def wanted(
+    store: IngestedStore,
+    table: pd.DataFrame,
+    groups=sub_network_groups,
+    representations=("delta",),
+) -> Wanted:
     records = store.committed()
     checksums = [str(records[int(row)].checksum) for row in table["row"]]
-    return Wanted(store, table, checksums, ("delta",), groups(store.layout))
+    return Wanted(store, table, checksums, representations, groups(store.layout))
 
 
 PARTS = {
@@ -101,6 +132,41 @@ def test_cosines_of_mixed_adapters_are_those_of_their_shared_modules(
         for sub_network, parts in PARTS.items():
             found = grams.matrix("delta", sub_network)
             np.testing.assert_allclose(found, explicit(adapters, parts), atol=2e-6)
+
+
+@pytest.mark.parametrize("memory_gib", [1.0, 4e-5])
+def test_aligned_similarities_are_those_of_the_formula(store, adapters, tmp_path, memory_gib):
+    table = table_of(store, adapters)
+    both = wanted(store, table, representations=("delta", "delta-aligned"))
+    update_grams(both, tmp_path / "e", memory_gib=memory_gib)
+    grams = GramSet.load(tmp_path / "e")
+    assert grams.representations == ("delta", "delta-aligned")
+    for sub_network, parts in PARTS.items():
+        found = grams.matrix("delta-aligned", sub_network)
+        np.testing.assert_allclose(found, explicit_aligned(adapters, parts), atol=5e-6)
+        np.testing.assert_array_equal(found, found.T)
+
+
+@pytest.mark.parametrize("representation", ["delta", "delta-aligned"])
+def test_others_are_placed_where_the_space_put_them(store, adapters, tmp_path, representation):
+    """A fit adapter is projected to its own scores; one left out to where a PCA projects it."""
+    table = table_of(store, adapters)
+    grams = update_grams(
+        wanted(store, table, representations=(representation,)), tmp_path / "e"
+    ).grams
+    fitted, rest = table.iloc[:6], table.iloc[6:]
+    space = build_space(
+        grams, fitted.assign(artist="x", index=range(6)), "retrieval", representation, "full"
+    )
+    everyone = Others(cohorts_of(store, table["row"]), energies_of(store, table["row"]))
+    order = {int(row): place for place, row in enumerate(table["row"])}
+    placed = place_updates(store, space, energies_of(store, space.fit_rows), everyone).scores
+    at_fit = placed[[order[int(row)] for row in space.fit_rows]]
+    np.testing.assert_allclose(at_fit, space.scores(space.fit_rows), atol=1e-5)
+    gram = grams.matrix(representation, "full")
+    here = [order[int(row)] for row in space.fit_rows]
+    expected = space.pca.transform(gram[np.ix_([order[int(row)] for row in rest["row"]], here)])
+    np.testing.assert_allclose(placed[6:], expected, atol=1e-5)
 
 
 def test_unions_of_single_modules_know_their_energies(store, adapters, tmp_path):
