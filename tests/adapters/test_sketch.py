@@ -78,7 +78,7 @@ def test_inner_products_are_unbiased_with_the_stated_variance(rank, cosine):
     other = related(rng, one, cosine)
     x, y = one.delta(), other.delta()
     pair = [Adapter.of("x", [one]), Adapter.of("y", [other])]
-    size, n_seeds = 40, 2_000
+    size, n_seeds = 40, 1_000
     estimates = np.empty(n_seeds)
     for seed in range(n_seeds):
         plan = SketchPlan((SketchedModule(QUERY, SHAPES[QUERY], size),), seed)
@@ -94,7 +94,7 @@ def test_inner_products_are_unbiased_with_the_stated_variance(rank, cosine):
         + (across**2).sum()
         + 2 * np.trace(across @ across)
     ) / size
-    assert estimates.var() == pytest.approx(stated, rel=0.2)
+    assert estimates.var() == pytest.approx(stated, rel=0.25)
 
 
 def test_cosines_err_as_much_as_is_stated():
@@ -103,7 +103,7 @@ def test_cosines_err_as_much_as_is_stated():
     exact = cross_products(adapters).cosine()
     above = np.triu_indices(len(adapters), 1)
     errors = []
-    for seed in range(60):
+    for seed in range(40):
         plan = SketchPlan.of_shares(SHAPES, EVEN, 2_000, seed)
         sketches = plan.sketch_all(adapters)
         size = np.sqrt(np.outer(sketches.effective_size(), sketches.effective_size()))
