@@ -77,7 +77,7 @@ Tensors = dict[str, npt.NDArray[np.float32]]
 
 
 def _kohya(updates: list[ModuleUpdate]) -> Tensors:
-    """With diffusers' block names, SDXL's too: every reader of SDXL files takes both."""
+    """With diffusers' block names, also for SDXL (kohya itself writes the original ones)."""
     second = any(update.key.network == "text_encoder_2" for update in updates)
     prefixes = {
         "unet": "lora_unet",

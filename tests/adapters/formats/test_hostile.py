@@ -105,6 +105,52 @@ def test_arbitrary_bytes_are_refused(place, content):
     assert isinstance(verdict(place, content), str)
 
 
+ROLES = [
+    *("lora_up.weight", "lora_down.weight", "lora_mid.weight", "lora_A.weight", "lora_B.weight"),
+    *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "diff", "diff_b"),
+    *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
+    *("alpha", "dora_scale", "lora_magnitude_vector", "lora_B.bias"),
+]
+PREFIXES = ["lora_unet_mid_block_attentions_0_proj_in", "unet.conv_in", "mid_block.resnets.0.conv1"]
+SHAPES = st.one_of(
+    st.sampled_from([(2, 2), (2, 2, 1, 1), (2, 2, 3, 3), (), (1,)]),
+    st.lists(st.integers(0, 4), max_size=5).map(tuple),
+)
+ARRAYS = st.builds(
+    lambda shape, fill, dtype: np.full(shape, fill, dtype),
+    SHAPES,
+    st.sampled_from([0.0, 1.0, -0.5, 6e4, np.nan]),
+    st.sampled_from([np.float16, np.float32, np.float64]),
+)
+
+
+@given(
+    st.dictionaries(
+        st.builds("{}.{}".format, st.sampled_from(PREFIXES), st.sampled_from(ROLES)),
+        ARRAYS,
+        min_size=1,
+        max_size=7,
+    )
+)
+@settings(max_examples=150)
+def test_known_keys_with_any_shapes_give_an_adapter_or_a_sentence(place, tensors):
+    assert isinstance(verdict(place, save(tensors)), str | Adapter)
+
+
+@given(
+    st.sampled_from([ROLES[:3], ROLES[5:11], ROLES[13:20]]).flatmap(
+        lambda roles: st.fixed_dictionaries(
+            {f"{NAME}.{roles[0]}": ARRAYS},
+            optional={f"{NAME}.{role}": ARRAYS for role in [*roles[1:], "alpha", "dora_scale"]},
+        )
+    )
+)
+@settings(max_examples=150)
+def test_each_method_with_any_shapes_gives_an_adapter_or_a_sentence(place, tensors):
+    found = verdict(place, save(tensors))
+    assert isinstance(found, str) or all(np.isfinite(u.energy()) for u in found.updates.values())
+
+
 def with_header(header, data=b"", length=None):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data
