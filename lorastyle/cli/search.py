@@ -85,6 +85,8 @@ def _text(found: SearchResult) -> str:
     ]
     if found.coverage < 0.995:
         lines.append(f"  compared on {found.coverage:.0%} of the updates: the rest is in one alone")
+    if found.method == "sketch":
+        lines.append("  placed by sketches, whose cosines are off by about 0.006")
     if found.is_far:
         lines.append(
             f"  far from all: its nearest neighbour is {found.nearest_distance:.3g} away, "

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lorastyle.adapters.layout import AdapterLayout, FactorKey
+from lorastyle.adapters.naming import part_of
 from lorastyle.adapters.updates import Adapter, ModuleKey
+from lorastyle.embedding.coverage import coverage
 from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.placing import Others, place_updates
 from lorastyle.embedding.projection import project_adapters
@@ -19,6 +21,7 @@ from lorastyle.embedding.stage import open_source
 from lorastyle.errors import LayoutMismatchError
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.runs import Run
+from lorastyle.search import sketches
 from lorastyle.search.gallery import Gallery
 from lorastyle.store.adapter_store import AdapterStore
 from lorastyle.store.cohorts import Source, cohorts_of
@@ -37,6 +40,8 @@ class Place:
     """(k,)."""
     coverage: float
     """Share of the query and of the fit adapters that was compared; 1 where all of it."""
+    method: str = "exact"
+    """`exact`, or `sketch` where cosines with the fit adapters are estimates."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,9 @@ class Query:
         changed = {names.get(key.module) for key in self.adapter.updates if key.network == "unet"}
         return ("full", *(name for name in SUB_NETWORKS if name in changed))
 
-    def place(self, gallery: Gallery, memory_gib: float = 1.0) -> Place:
+    def place(self, run: Run, gallery: Gallery) -> Place:
         """Its scores in the gallery's space, calibrated as for retrieval."""
+        memory_gib = run.experiment.compute.memory_gib
         if gallery.space.representation == "factors":
             assert isinstance(self.source, AdapterStore)
             vector = self._vector(self.source, gallery.space.sub_network)
@@ -76,6 +82,8 @@ class Query:
                 self.source, gallery.space, vector[None], memory_gib=memory_gib
             )
             return Place(scores[0], 1.0)
+        if _is_large(self.source, gallery):
+            return self._place_by_sketch(run, gallery)
         assert gallery.fit_energies is not None
         with tempfile.TemporaryDirectory(prefix="lorastyle-") as aside:
             store = _fitting(self.source, self.adapter, Path(aside))
@@ -86,6 +94,20 @@ class Query:
                 self.source, gallery.space, gallery.fit_energies, others, memory_gib=memory_gib
             )
         return Place(placed.scores[0], float(placed.coverage[0]))
+
+    def _place_by_sketch(self, run: Run, gallery: Gallery) -> Place:
+        """With estimated cosines, from memory: the exact ones would read every adapter."""
+        space = gallery.space
+        fit = sketches.run_sketches(run, space.fit_rows)
+        query = fit.plan.sketch_all([self.adapter])
+
+        def wanted(key: ModuleKey) -> bool:
+            return space.sub_network in ("full", part_of(*key))
+
+        cosines = query.cosine(fit, wanted)
+        chosen = [wanted(module.key) for module in fit.plan.modules]
+        share = coverage(query.energy()[:, chosen], fit.energy()[:, chosen])
+        return Place(space.project(cosines)[0], float(share.mean()), "sketch")
 
     def _why_no_factors(self) -> str | None:
         """Why its factors cannot be compared with the run's, or None where they can."""
@@ -113,6 +135,12 @@ class Query:
         vector = layout.flatten(_factors(layout, self.adapter), self.adapter.name)
         (columns,) = layout.columns(sub_network)
         return vector[columns]
+
+
+def _is_large(source: Source, gallery: Gallery) -> bool:
+    """Whether comparing with the fit adapters would read too much; only cosines have sketches."""
+    n_bytes = 4 * source.layout.size * len(gallery.space.fit_rows)
+    return gallery.space.representation == "delta" and n_bytes > sketches.EXACT_BYTES
 
 
 def _fitting(source: Source, adapter: Adapter, directory: Path) -> IngestedStore:

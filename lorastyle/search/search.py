@@ -74,6 +74,8 @@ class SearchResult:
     n_components: int
     why: str
     """Why this space."""
+    method: str
+    """`exact`, or `sketch` where the query's cosines are estimates."""
     coverage: float
     n_gallery: int
     neighbours: tuple[Found, ...]
@@ -124,7 +126,7 @@ def search(
     )
     gallery = open_gallery(run, setting.representation, setting.sub_network)
     count = _count(run, gallery, setting, n_components)
-    place = query.place(gallery, run.experiment.compute.memory_gib)
+    place = query.place(run, gallery)
     return _answer(run, adapter, gallery, place, setting, count, top_k)
 
 
@@ -170,6 +172,7 @@ def _answer(
         sub_network=setting.sub_network,
         n_components=count,
         why=setting.why,
+        method=place.method,
         coverage=place.coverage,
         n_gallery=len(index),
         neighbours=neighbours,

@@ -13,6 +13,7 @@ from lorastyle.errors import AdapterFileError, LayoutMismatchError, StageError
 from lorastyle.ingest.finding import find_candidates
 from lorastyle.ingest.stage import ingest
 from lorastyle.runs import Run
+from lorastyle.search import sketches
 from lorastyle.search.search import Found, search, vote
 from tests.wild import ARTISTS, flat
 
@@ -105,6 +106,33 @@ def test_asking_for_more_than_there_is(wild_run, query):
     with pytest.raises(StageError, match="no style space fits factors"):
         search(wild_run, query("anna"), representation="factors")
     assert len(search(wild_run, query("anna"), top_k=500).neighbours) == 18
+
+
+def test_a_large_database_is_searched_by_sketches(wild_run, query, tmp_path, monkeypatch):
+    run = Run.open(shutil.copytree(wild_run.directory, tmp_path / "copy"))
+    path = query("chen", rank=8)
+    exact = search(run, path, top_k=18, n_components=4, sub_network="full")
+    monkeypatch.setattr(sketches, "EXACT_BYTES", 0)
+    for _ in range(2):  # the second from what the first kept
+        found = search(run, path, top_k=18, n_components=4, sub_network="full")
+        assert (exact.method, found.method) == ("exact", "sketch")
+        assert found.coverage == pytest.approx(1)
+        distances = {one.adapter_id: one.distance for one in found.neighbours}
+        for one in exact.neighbours:
+            # 18 cosines, each off by about 0.006, on components of unit vectors.
+            assert distances[one.adapter_id] == pytest.approx(one.distance, abs=0.03)
+        assert {one.artist for one in found.neighbours[:6]} == {"chen"}
+    assert (run.search_path / "sketches.npz").is_file()
+    part = search(run, path, sub_network="feed_forward")
+    assert part.method == "sketch" and part.artists[0].artist == "chen"
+
+
+def test_a_damaged_copy_of_what_was_kept_is_made_again(wild_run, query, tmp_path):
+    run = Run.open(shutil.copytree(wild_run.directory, tmp_path / "copy"))
+    before = search(run, query("chen"))
+    for path in run.search_path.glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:-40])
+    assert search(run, query("chen")) == before
 
 
 def test_an_empty_adapter_has_no_style(wild_run, query, tmp_path, painter):

@@ -1,0 +1,104 @@
+"""Sketches of a run's adapters: what a query is compared with where the weights are too many.
+
+A query's exact products with 1,500 adapters of Stable Diffusion read 36 GB. Their sketches are
+200 MB that stay in memory, and their cosines are off by about 0.006.
+
+    search/sketches.npz      of the fit adapters, made when first needed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from lorastyle.adapters.sketch import VERSION, SketchedModule, SketchPlan, SketchSet
+from lorastyle.adapters.updates import Adapter, ModuleKey
+from lorastyle.embedding.space_file import read_archive, write_archive
+from lorastyle.errors import StageError
+from lorastyle.progress import Progress, progress
+from lorastyle.records import digest
+from lorastyle.runs import Run
+from lorastyle.store.members import read_member
+
+Rows = npt.NDArray[np.int64]
+
+EXACT_BYTES = 2**31
+"""Fit adapters of more weights than this are compared by their sketches."""
+N_PROBED = 24
+"""Adapters that the plan's sizes are fitted to."""
+FILE = "sketches.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Members(Sequence[Adapter]):
+    """Adapters of a run that are read when they are asked for."""
+
+    run: Run
+    rows: Rows
+    shown: Progress
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Adapter: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Adapter]: ...
+    def __getitem__(self, index: int | slice) -> Adapter | Sequence[Adapter]:
+        if isinstance(index, slice):
+            return Members(self.run, self.rows[index], self.shown)
+        self.shown.advance()
+        return read_member(self.run, int(self.rows[index]))
+
+
+def run_sketches(run: Run, rows: Rows) -> SketchSet:
+    """Sketches of these rows, in their order; kept in the run while its embedding stands."""
+    path = run.search_path / FILE
+    identity = digest([VERSION, run.upstream_hash("embed"), rows.tolist()])
+    kept = _load(path, identity)
+    if kept is not None:
+        return kept
+    probed = rows[np.unique(np.linspace(0, len(rows) - 1, N_PROBED).astype(np.int64))]
+    with progress("sketch", len(rows) + len(probed), "adapters") as shown:
+        plan = SketchPlan.fitted(list(_each(Members(run, probed, shown))))
+        found = plan.sketch_all(Members(run, rows, shown))
+    _save(path, found, identity)
+    return found
+
+
+def _each(members: Members) -> Iterator[Adapter]:
+    for place in range(len(members)):
+        yield members[place]
+
+
+def _save(path: Path, sketches: SketchSet, identity: str) -> None:
+    modules = [
+        [module.key.network, module.key.module, list(module.shape), module.size]
+        for module in sketches.plan.modules
+    ]
+    facts = {"identity": identity, "modules": modules, "seed": sketches.plan.seed}
+    write_archive(path, {"values": sketches.values, "present": sketches.present}, facts)
+
+
+def _load(path: Path, identity: str) -> SketchSet | None:
+    """What an earlier search kept, or None where there is nothing that is still true."""
+    if not path.is_file():
+        return None
+    try:
+        arrays, facts = read_archive(path)
+        if facts["identity"] != identity:
+            return None
+        modules = tuple(
+            SketchedModule(ModuleKey(network, name), (shape[0], shape[1]), int(size))
+            for network, name, shape, size in facts["modules"]
+        )
+        plan = SketchPlan(modules, int(facts["seed"]))
+        return SketchSet(plan, arrays["values"], arrays["present"])
+    except (StageError, KeyError, TypeError, ValueError):
+        # It is only a copy of what can be made again.
+        return None
