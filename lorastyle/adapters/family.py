@@ -130,7 +130,7 @@ def family_of(updates: Sequence[ModuleUpdate], metadata: Mapping[str, str] | Non
         return _by_targets(targets, metadata or {})
     texts = [update for update in updates if update.key.network.startswith("text_encoder")]
     if texts and len(texts) == len(updates):
-        return _by_text_encoder(texts)
+        return _by_text_encoder(texts, metadata or {})
     return Family(OTHER, "it changes no attention or feed-forward layer, which would tell")
 
 
@@ -172,7 +172,7 @@ def _by_metadata(metadata: Mapping[str, str]) -> str | None:
     return {"True": "sd2", "False": "sd1"}.get(metadata.get("ss_v2", ""))
 
 
-def _by_text_encoder(updates: Iterable[ModuleUpdate]) -> Family:
+def _by_text_encoder(updates: Iterable[ModuleUpdate], metadata: Mapping[str, str]) -> Family:
     """Told by the widths of self-attention; a second text encoder is SDXL's."""
     widths, networks = set(), set()
     for update in updates:
@@ -181,6 +181,8 @@ def _by_text_encoder(updates: Iterable[ModuleUpdate]) -> Family:
             widths.add(update.shape[1])
     if "text_encoder_2" in networks:
         return Family("sdxl", "it changes a second text encoder")
+    if widths == {768} and _by_metadata(metadata) == "sdxl":
+        return Family("sdxl", "its text encoder is 768 wide, and its metadata says SDXL")
     if len(widths) == 1 and (width := widths.pop()) in TEXT_WIDTHS:
         return Family(TEXT_WIDTHS[width], f"its text encoder is {width} wide")
     return Family(OTHER, "its text encoder has the width of none that is known")

@@ -105,3 +105,9 @@ def test_shapes_of_no_family_are_other_whatever_the_metadata_says():
 def test_a_text_encoder_alone_tells_the_family_by_its_width(network, width, family):
     module = "text_model.encoder.layers.0.self_attn.q_proj"
     assert family_of([an_update(module, width, width, network)]).name == family
+
+
+def test_sdxls_first_text_encoder_alone_is_told_by_metadata_only():
+    update = an_update("text_model.encoder.layers.0.self_attn.q_proj", 768, 768, "text_encoder")
+    said = {"ss_base_model_version": "sdxl_base_v1-0"}
+    assert family_of([update], said).name == "sdxl"

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def _open_folder(path: Path, limits: Limits) -> Opened:
         )
     config = _config_of(path / CONFIG_FILE, limits)
     opened = _open_file(found[0], path.name or str(path), limits)
-    return Opened(**{**opened.__dict__, "config": config})
+    return replace(opened, config=config)
 
 
 def _config_of(path: Path, limits: Limits) -> Mapping[str, Any] | None:
