@@ -11,6 +11,7 @@ import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond
 from lorastyle.cli.stages import summary
+from lorastyle.errors import AdapterFileError, StageError
 from lorastyle.report.words import KIND_NAMES, duration, size
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ def command(target: Path, as_json: bool, debug: bool) -> None:
             return Answer(document, run_text(document))
         from lorastyle.cli.inspect_file import describe_file, file_text
 
-        document = describe_file(target)
+        try:
+            document = describe_file(target)
+        except AdapterFileError as error:
+            if not target.is_dir():
+                raise
+            raise StageError(f"{target} is not a run (no config.yaml), and {error}") from error
         return Answer(document, file_text(document))
 
     respond(body, as_json=as_json, debug=debug)
