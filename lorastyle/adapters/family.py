@@ -17,6 +17,18 @@ from lorastyle.adapters.updates import ModuleUpdate
 from lorastyle.errors import BaseModelError
 
 
+class Block(NamedTuple):
+    """One of a U-Net's blocks."""
+
+    name: str
+    width: int
+    depth: int
+    """Transformer blocks of each attention."""
+    n_attentions: int
+    inputs: tuple[int, ...]
+    """Channels that each of its resnets takes."""
+
+
 @dataclass(frozen=True)
 class UNetPlan:
     """A U-Net of two layers a block, as far as its transformer blocks and their order go."""
@@ -28,18 +40,20 @@ class UNetPlan:
     context: int
     """Width of the text embedding: what attn2.to_k and to_v take."""
 
-    def attentions(self) -> Iterator[tuple[str, int, int]]:
-        """Name, width and depth of each Transformer2DModel, in the order torch registers them:
-        down, up, and then the middle, which diffusers adds last.
-        """
+    def blocks(self) -> Iterator[Block]:
+        """In the order torch registers them: diffusers adds the middle last."""
+        before = self.widths[0]
         for index, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
-            for layer in range(2 if depth else 0):
-                yield f"down_blocks.{index}.attentions.{layer}", width, depth
-        upwards = zip(reversed(self.widths), reversed(self.depths), strict=True)
-        for index, (width, depth) in enumerate(upwards):
-            for layer in range(3 if depth else 0):
-                yield f"up_blocks.{index}.attentions.{layer}", width, depth
-        yield "mid_block.attentions.0", self.widths[-1], self.depths[-1] or 1
+            yield Block(f"down_blocks.{index}", width, depth, 2 if depth else 0, (before, width))
+            before = width
+        upwards = self.widths[::-1]
+        for index, (width, depth) in enumerate(zip(upwards, self.depths[::-1], strict=True)):
+            skipped = upwards[min(index + 1, len(upwards) - 1)]
+            inputs = (before + width, 2 * width, width + skipped)
+            yield Block(f"up_blocks.{index}", width, depth, 3 if depth else 0, inputs)
+            before = width
+        last = self.widths[-1]
+        yield Block("mid_block", last, self.depths[-1] or 1, 1, (last, last))
 
 
 PLANS: Mapping[str, UNetPlan] = {
@@ -82,17 +96,42 @@ def block_modules(block: str, width: int, context: int, *, ff_first: bool = Fals
     return [*attn1, *ff, *attn2] if ff_first else [*attn1, *attn2, *ff]
 
 
-def unet_modules(family: str, *, ff_first: bool = False) -> list[Linear]:
-    """Every Linear layer of attn1, attn2 and ff, in the order torch registers them."""
-    plan = PLANS[family]
+def attention_modules(plan: UNetPlan, block: Block, *, ff_first: bool = False) -> list[Linear]:
+    """The Linear layers of attn1, attn2 and ff in a block, in the order torch registers them."""
     return [
         module
-        for name, width, depth in plan.attentions()
-        for number in range(depth)
+        for attention in range(block.n_attentions)
+        for number in range(block.depth)
         for module in block_modules(
-            f"{name}.transformer_blocks.{number}", width, plan.context, ff_first=ff_first
+            f"{block.name}.attentions.{attention}.transformer_blocks.{number}",
+            block.width,
+            plan.context,
+            ff_first=ff_first,
         )
     ]
+
+
+def resnet_modules(plan: UNetPlan, block: Block) -> list[Linear]:
+    """The layers of a block's resnets, in the order torch registers them; of a convolution,
+    inputs are channels times the kernel's nine places.
+    """
+    modules, width = [], block.width
+    for number, into in enumerate(block.inputs):
+        name = f"{block.name}.resnets.{number}"
+        modules += [
+            Linear(f"{name}.conv1", width, 9 * into),
+            Linear(f"{name}.time_emb_proj", width, 4 * plan.widths[0]),
+            Linear(f"{name}.conv2", width, 9 * width),
+        ]
+        if into != width:
+            modules.append(Linear(f"{name}.conv_shortcut", width, into))
+    return modules
+
+
+def unet_modules(family: str) -> list[Linear]:
+    """Every Linear layer of attn1, attn2 and ff, in the order torch registers them."""
+    plan = PLANS[family]
+    return [module for block in plan.blocks() for module in attention_modules(plan, block)]
 
 
 def family_modules(family: str) -> list[TargetModule]:

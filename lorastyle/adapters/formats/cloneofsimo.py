@@ -2,8 +2,9 @@
 
 Number i is the i-th Linear layer met when torch walks the network: in diffusers every
 transformer block's children in the order its constructor made them, down blocks first, then
-up, then the middle, which was made last. Which classes were targets, and which order this
-release of diffusers had, is told by the sequence of shapes, which has to fit to the end.
+up, then the middle, which was made last; in a block attentions before resnets. Which classes
+were targets, and which order this release of diffusers had, is told by the sequence of shapes,
+which has to fit to the end.
 Where all shapes are alike (text encoders) the order of CLIPAttention is taken.
 
 Source: https://github.com/cloneofsimo/lora, lora_diffusion/lora.py, `_find_modules_v2`,
@@ -12,11 +13,12 @@ Source: https://github.com/cloneofsimo/lora, lora_diffusion/lora.py, `_find_modu
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
-from lorastyle.adapters.family import Linear, unet_modules
+from lorastyle.adapters.family import PLANS, Linear, attention_modules, resnet_modules
 from lorastyle.adapters.formats.opening import Array
 from lorastyle.adapters.updates import ModuleKey
 from lorastyle.errors import AdapterFileError
@@ -64,7 +66,7 @@ def name_list(name: str, arrays: Sequence[Array]) -> Named:
         _pair(name, f"number {i // 2}", {"up": arrays[i], "down": arrays[i + 1]})
         for i in range(0, len(arrays), 2)
     ]
-    square = {(up.shape[0], down.shape[-1]) for up, down in pairs}
+    square = set(_shapes(pairs))
     is_text = len(square) == 1 and any(
         len(pairs) == len(_IN_CLIP_ATTENTION) * layers and square == {(width, width)}
         for layers, width in _TEXT_ENCODERS
@@ -78,7 +80,7 @@ def _pair(name: str, what: str, parts: Mapping[str, Array]) -> tuple[Array, Arra
             f"{name} has {' and '.join(parts)} of {what} but not both; the file is incomplete"
         )
     up, down = parts["up"], parts["down"]
-    if up.ndim != 2 or down.ndim != 2 or up.shape[1] != down.shape[0] or 0 in up.shape:
+    if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0] or 0 in up.shape:
         raise AdapterFileError(
             f"{name} has up {tuple(up.shape)} and down {tuple(down.shape)} of {what}, "
             "which do not fit together"
@@ -87,7 +89,7 @@ def _pair(name: str, what: str, parts: Mapping[str, Array]) -> tuple[Array, Arra
 
 
 def _named(name: str, network: str, pairs: Sequence[tuple[Array, Array]]) -> Named:
-    shapes = [(up.shape[0], down.shape[1]) for up, down in pairs]
+    shapes = _shapes(pairs)
     found = next(
         (
             modules
@@ -107,14 +109,28 @@ def _named(name: str, network: str, pairs: Sequence[tuple[Array, Array]]) -> Nam
     }
 
 
-def _unet_orders() -> list[list[Linear]]:
-    """Targets {CrossAttention, Attention} with or without GEGLU, in each order of diffusers."""
-    orders = []
-    for family, ff_first, with_ff in product(("sd1", "sd2"), (True, False), (True, False)):
-        modules = unet_modules(family, ff_first=ff_first)
-        wanted = re.compile(r"\.attn[12]\.|\.ff\.net\.0\.proj" if with_ff else r"\.attn[12]\.")
-        orders.append([module for module in modules if wanted.search(module.name)])
-    return orders
+def _shapes(pairs: Sequence[tuple[Array, Array]]) -> list[tuple[int, int]]:
+    """(out, in) of each update, a convolution's kernel among its inputs."""
+    return [(up.shape[0], math.prod(down.shape[1:])) for up, down in pairs]
+
+
+def _unet_orders() -> Iterator[list[Linear]]:
+    """Targets {CrossAttention, Attention}, with GEGLU, and with ResnetBlock2D ("extended"), in
+    each order of diffusers.
+    """
+    for family, ff_first in product(("sd1", "sd2"), (True, False)):
+        plan = PLANS[family]
+        for pattern, extended in ((_ATTENTION, False), (_AND_GEGLU, False), (_AND_GEGLU, True)):
+            modules: list[Linear] = []
+            for block in plan.blocks():
+                linears = attention_modules(plan, block, ff_first=ff_first)
+                modules += [linear for linear in linears if pattern.search(linear.name)]
+                modules += resnet_modules(plan, block) if extended else []
+            yield modules
+
+
+_ATTENTION = re.compile(r"\.attn[12]\.")
+_AND_GEGLU = re.compile(r"\.attn[12]\.|\.ff\.net\.0\.proj")
 
 
 def _text_orders() -> list[list[Linear]]:

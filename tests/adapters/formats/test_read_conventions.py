@@ -8,6 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
 from safetensors.numpy import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -242,7 +243,11 @@ def walked(network, ancestors, search=(nn.Linear,)):
 
 
 def numbered(names, rank=2):
-    pairs = [(random(m.out_features, rank), random(rank, m.in_features)) for _, m in names]
+    pairs = []
+    for _, module in names:
+        out, *into = module.weight.shape
+        ones = [1] * (len(into) - 1)
+        pairs.append((random(out, rank, *ones), random(rank, *into)))
     return [array for pair in pairs for array in pair]
 
 
@@ -252,12 +257,20 @@ def stable_diffusion_unet(request):
         return UNet2DConditionModel(cross_attention_dim=request.param, attention_head_dim=8)
 
 
-@pytest.mark.parametrize("targets", [{"Attention", "CrossAttention"}, {"Attention", "GEGLU"}])
+@pytest.mark.parametrize(
+    "targets",
+    [
+        {"Attention", "CrossAttention"},
+        {"Attention", "GEGLU"},
+        {"Attention", "GEGLU", "ResnetBlock2D"},
+    ],
+)
 def test_cloneofsimos_numbers_are_the_walk_through_the_unet(
     stable_diffusion_unet, targets, tmp_path
 ):
-    assert {Attention.__name__, GEGLU.__name__} >= targets - {"CrossAttention"}
-    names = walked(stable_diffusion_unet, targets)
+    known = {Attention.__name__, GEGLU.__name__, ResnetBlock2D.__name__}
+    assert known >= targets - {"CrossAttention"}
+    names = walked(stable_diffusion_unet, targets, (nn.Linear, nn.Conv2d))
     arrays = numbered(names)
     torch.save([torch.from_numpy(array) for array in arrays], tmp_path / "list.pt")
     tensors = {
@@ -268,8 +281,8 @@ def test_cloneofsimos_numbers_are_the_walk_through_the_unet(
         assert len(adapter) == len(names)
         for i, (name, _) in enumerate(names):
             update = adapter.updates[ModuleKey("unet", name)]
-            np.testing.assert_array_equal(update.lora_B, arrays[2 * i])
-            np.testing.assert_array_equal(update.lora_A, arrays[2 * i + 1])
+            np.testing.assert_array_equal(update.lora_B.ravel(), arrays[2 * i].ravel())
+            np.testing.assert_array_equal(update.lora_A.ravel(), arrays[2 * i + 1].ravel())
             assert update.scaling == 1
 
 
