@@ -89,18 +89,21 @@ _IN_ATTENTION = re.compile(
     r"|transformer_blocks_(?P<depth>\d+)_(?:"
     r"(?P<attention>attn[12])_(?:processor_)?to_(?P<to>[qkv]|out)(?:_0)?"
     r"|ff_net_(?P<ff>0_proj|2)"
-    r"|(?P<norm>norm[123]))"
+    r"|(?P<norm>norm[123]))",
+    re.ASCII,
 )
 """Of a Transformer2DModel. Attention processors of old diffusers stand between attn1 and to_q."""
 _TOP = re.compile(r"(conv_in|conv_out|conv_norm_out)|(time_embedding|add_embedding)_(linear_[12])")
 _BLOCK = re.compile(
     r"(?:(?P<stage>down_blocks|up_blocks)_(?P<index>\d+)|(?P<mid>mid_block))"
-    r"_(?P<kind>attentions|resnets|downsamplers|upsamplers)_(?P<number>\d+)_(?P<rest>\w+)"
+    r"_(?P<kind>attentions|resnets|downsamplers|upsamplers)_(?P<number>\d+)_(?P<rest>\w+)",
+    re.ASCII,
 )
 _IN_RESNET = frozenset({"conv1", "conv2", "time_emb_proj", "conv_shortcut", "norm1", "norm2"})
 
 _LDM_BLOCK = re.compile(
-    r"(?:(?P<stage>input|output)_blocks_(?P<index>\d+)_|middle_block_)(?P<number>\d+)_(?P<rest>\w+)"
+    r"(?:(?P<stage>input|output)_blocks_(?P<index>\d+)_|middle_block_)(?P<number>\d+)_(?P<rest>\w+)",
+    re.ASCII,
 )
 _LDM_LAYERS = 3
 """Entries of `input_blocks`, and of `output_blocks`, for each block of diffusers."""
@@ -127,7 +130,8 @@ _TEXT_ENCODER = re.compile(
     r"self_attn_(?:to_)?(?P<attention>[qkv]|out)(?:_proj)?|mlp_(?P<mlp>fc[12])"
     r"|(?P<norm>layer_norm[12]))"
     r"|embeddings_(?P<embedding>token_embedding|position_embedding)"
-    r"|(?P<final>final_layer_norm))|(?P<projection>text_projection)"
+    r"|(?P<final>final_layer_norm))|(?P<projection>text_projection)",
+    re.ASCII,
 )
 """Of transformers' CLIPTextModel, whose newest release leaves `text_model` out of names."""
 

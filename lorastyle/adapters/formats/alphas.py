@@ -68,7 +68,8 @@ class AlphaTable:
         if network not in self._tables:
             return None
         value = self._ranks[network].match(key.module) or self._tables[network].get("r")
-        return None if value is None else int(number(self._name, value)) or None
+        rank = 0 if value is None else int(number(self._name, value))
+        return rank if rank > 0 else None
 
     def of(self, key: ModuleKey) -> Alpha:
         """Of a module without an alpha tensor of its own."""
@@ -85,13 +86,18 @@ class AlphaTable:
 
 
 def number(name: str, value: Any) -> float:
-    """A finite alpha. Raises AdapterFileError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """A finite rank or alpha. Raises AdapterFileError."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # JSON has integers of any size.
+    if not is_number or not abs(value) < _LARGEST:
         raise AdapterFileError(
             f"{name} gives {str(value)[:40]!r} as a rank or alpha, which is no finite number; "
             "save the adapter again"
         )
     return float(value)
+
+
+_LARGEST = 1e30
 
 
 def _parsed(name: str, text: str) -> dict[str, Any]:
@@ -135,6 +141,11 @@ class _Patterns:
         self._plain: dict[str, int] = {}
         self._expressions: list[tuple[int, re.Pattern[str]]] = []
         for position, pattern in enumerate(patterns):
+            if len(self._expressions) > _MAX_EXPRESSIONS:
+                raise AdapterFileError(
+                    f"{name} has more than {_MAX_EXPRESSIONS} expressions in a pattern; "
+                    "write the modules' names"
+                )
             if re.fullmatch(r"[\w.]*", pattern):
                 self._plain.setdefault(pattern, position)
             else:
@@ -148,20 +159,21 @@ class _Patterns:
         return self._values[min(found)] if found else None
 
 
-_MAX_EXPRESSIONS = 2
+_MAX_EXPRESSIONS = 100
+_MAX_REPETITIONS = 2
 """Repetitions in one pattern: time is then bounded by the cube of a name's length."""
 
 
 def _compiled(name: str, pattern: str) -> re.Pattern[str]:
     simple = (
         len(pattern) <= 200
-        and len(re.findall(r"[*+{?]", pattern)) <= _MAX_EXPRESSIONS
+        and len(re.findall(r"[*+{?]", pattern)) <= _MAX_REPETITIONS
         and not re.search(r"\)[*+{?]|\(\?", pattern)
     )
     try:
         if simple:
             return re.compile(rf"(.*\.)?({pattern})$")
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         pass
     raise AdapterFileError(
         f"{name} has a pattern {pattern[:60]!r} that is too involved to be tried safely; "

@@ -191,7 +191,9 @@ def _array(key: str, value: Any, name: str, budget: int) -> tuple[Array, str]:
     import torch
 
     if not _is_tensor(value):
-        return np.asarray(value, np.float64), type(value).__name__
+        # Python's integers have no largest; what is beyond float64 is found not to be finite.
+        number = float(value) if abs(value) < 1e300 else float("inf")
+        return np.asarray(number), type(value).__name__
     if value.layout != torch.strided or value.is_quantized or value.is_complex():
         raise AdapterFileError(
             f"{name} stores tensor {key[:80]!r} sparse, quantised or complex; "

@@ -267,6 +267,7 @@ def test_an_expanded_tensor_is_not_spread_out(place):
         ({"state_dict": {}}, "no tensors"),
         ({"a": {"b": torch.ones(1)}, "c": torch.ones(1)}, "nested under 'a'"),
         (torch.ones(3), "Tensor, not a table"),
+        ({**torch_of(GOOD), f"{NAME}.alpha": 10**400}, "no finite number"),
         ([torch.ones(2, 2)], "list of 1"),
         ([torch.ones(2, 2), 5], "but not both|do not fit"),
         ({"string_to_param": {"*": torch.ones(1, 768)}}, "textual-inversion"),
@@ -422,6 +423,9 @@ CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
         (b"[" * 100_000, "not JSON"),
         ({**CONFIG, "lora_alpha": "two"}, "'two' as a rank or alpha"),
         ({**CONFIG, "lora_alpha": float("nan")}, "'nan' as a rank or alpha"),
+        ({**CONFIG, "lora_alpha": 10**400}, "as a rank or alpha"),
+        ({**CONFIG, "alpha_pattern": {".{0,99999999999}": 1}}, "too involved"),
+        ({**CONFIG, "alpha_pattern": {f"a{i}.*": 1 for i in range(200)}}, "more than 100"),
         ({**CONFIG, "alpha_pattern": [1]}, "no table"),
         ({**CONFIG, "alpha_pattern": {"proj_in": None}}, "'None' as a rank or alpha"),
         ({**CONFIG, "alpha_pattern": {"(a+)+$": 1}}, "too involved"),
@@ -444,6 +448,15 @@ def test_a_hostile_config_is_refused(tmp_path, config, because):
     (tmp_path / "adapter_config.json").write_bytes(text)
     with pytest.raises(AdapterFileError, match=because):
         read_adapter(tmp_path)
+
+
+def test_a_negative_rank_of_a_config_is_no_rank(tmp_path):
+    tensors = {f"base_model.model.conv_in.lokr_w{i}": np.ones((2, 2), np.float32) for i in "12"}
+    (tmp_path / "adapter_model.safetensors").write_bytes(save(tensors))
+    config = {"peft_type": "LOKR", "r": -4, "alpha": 2, "use_rslora": True}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (update,) = read_adapter(tmp_path).updates.values()
+    assert update.scaling == 1
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"unet.lora_alpha": "x"}', "[" * 100_000])
