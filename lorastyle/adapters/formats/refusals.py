@@ -25,8 +25,8 @@ def nothing(opened: Opened, embeddings: Sequence[str], unknown: Sequence[str]) -
     if embeddings and not unknown:
         shape = tuple(opened.tensors[embeddings[0]].shape)
         return AdapterFileError(
-            f"{opened.name} holds only {len(embeddings)} textual-inversion embeddings "
-            f"(the first of shape {shape}), which change no weights; give a LoRA"
+            f"{opened.name} holds textual-inversion embeddings only ({len(embeddings)}, the first "
+            f"of shape {shape}), which change no weights; give a LoRA"
         )
     if not opened.tensors:
         return AdapterFileError(f"{opened.name} holds 0 tensors; save the adapter again")
