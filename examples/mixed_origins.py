@@ -255,7 +255,7 @@ def table(pool: Pool) -> str:
     columns = ("ARI", "mAP, components", "mAP, similarity")
     lines = [
         "| database | representation | " + " | ".join(columns) + " | less the clean database |",
-        "| --- | --- | " + "---: | " * 4,
+        "| --- | --- | " + " | ".join(["---:"] * 3) + " | --- |",
     ]
     clean: dict[str, Scores] = {}
     for database, origins in DATABASES.items():

@@ -171,8 +171,9 @@ def _block_sums(products: Factors, here: AlignedStack, there: AlignedStack) -> G
     """Sums over the rows of each pair of adapters, float64."""
     left, right = here.factors.ranks, there.factors.ranks
     if (left == left[0]).all() and (right == right[0]).all():
-        blocks = products.reshape(len(left), left[0], len(right), right[0])
-        return np.asarray(blocks.sum(axis=(1, 3), dtype=np.float64))
+        # One axis, then the other: both at once takes three times as long.
+        rows = products.reshape(len(left), left[0], -1).sum(axis=1, dtype=np.float64)
+        return np.asarray(rows.reshape(len(left), len(right), -1).sum(axis=2))
     rows = np.add.reduceat(products, here.factors.starts[:-1], axis=0, dtype=np.float64)
     return np.asarray(np.add.reduceat(rows, there.factors.starts[:-1], axis=1))
 
