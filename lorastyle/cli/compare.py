@@ -59,6 +59,7 @@ def _text(document: Mapping[str, Any]) -> str:
             f"    {part.replace('_', '-'):<21} {value:.4f}"
             for part, value in scores["parts"].items()
         ),
+        f"  of what is possible     {scores['aligned_cosine']:.4f}, given the row spaces",
         f"  overlap of row spaces   {scores['row_overlap']:.4f}",
     ]
     if scores["factor_cosine"] is not None:

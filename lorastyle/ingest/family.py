@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lorastyle.adapters.family import PLANS, family_modules
+from lorastyle.adapters.family import FAMILIES, family_modules
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.layout import TargetModule
 from lorastyle.errors import AdapterFileError, BaseModelError
@@ -13,9 +13,6 @@ from lorastyle.ingest.finding import Candidate
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore
 from lorastyle.store.ingested import IngestedStore
-
-FAMILIES = tuple(PLANS)
-"""Base models whose modules are known without their files."""
 
 
 def ingested_store(run: Run) -> IngestedStore:

@@ -7,12 +7,15 @@ misses the same weights in another format. docs/verdicts.md says what the thresh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from lorastyle.adapters.alignment import AlignedSums, aligned_similarity, aligned_sums
 from lorastyle.adapters.products import PairProducts, Products, compare_pair
-from lorastyle.adapters.updates import Adapter
+from lorastyle.adapters.updates import Adapter, ModuleKey
 from lorastyle.errors import LayoutMismatchError
 
 VERDICTS: tuple[str, ...] = (
@@ -43,7 +46,7 @@ class Thresholds:
     same_start: float = 0.93
     """Cosine of the flattened lora_A from which both are of one training."""
     similar_style: float = 0.35
-    """Cosine of the updates, corrected for how far their row spaces overlap."""
+    """Cosine of the updates against what their row spaces allow, of the same style at least."""
     covered: float = 0.5
     """Share of both updates on shared modules, below which nothing is said of them."""
 
@@ -94,8 +97,9 @@ def compare_adapters(a: Adapter, b: Adapter, thresholds: Thresholds | None = Non
 
     The U-Net decides; text encoders do where one of the two changes nothing else. Scores:
     `cosine` and `relative_difference` of the updates on the modules both change,
-    `norm_ratio` (b's over a's), `row_overlap` and `factor_cosine` of lora_A, `coverage`,
-    `parts` with the cosine of each sub-network.
+    `aligned_cosine`, which is against what their row spaces allow, `norm_ratio` (b's over
+    a's), `row_overlap` and `factor_cosine` of lora_A, `coverage`, and `parts` with the cosine
+    of each sub-network.
     """
     case = _Case(a, b, thresholds or Thresholds())
     same_bytes = a.facts.get("sha256") is not None and a.facts["sha256"] == b.facts.get("sha256")
@@ -158,7 +162,7 @@ def _score(case: _Case, pair: PairProducts) -> None:
         "norm_ratio": whole.norm_b / whole.norm_a if whole.norm_a > 0 else None,
         "row_overlap": _mean_overlap(pair),
         "factor_cosine": _factor_cosine(pair),
-        "aligned_cosine": _aligned_cosine(pair),
+        "aligned_cosine": _aligned_cosine(case.a, case.b, pair.modules),
         "coverage": {
             "shared_modules": whole.n_modules,
             "only_first": len(pair.only_a),
@@ -190,11 +194,12 @@ def _judge(case: _Case, pair: PairProducts) -> None:
     aligned = scores["aligned_cosine"]
     if case.findings["same_weights"] or case.findings["same_run"]:
         return
-    if aligned is not None and aligned >= limits.similar_style and share >= limits.covered:
-        case.find("similar_style", f"cosine {aligned:.2f}, where unrelated adapters have about 0")
-    else:
-        score = "unknown" if aligned is None else f"{aligned:.2f}"
-        case.find("unrelated", f"cosine {pair.whole.cosine:.3f}, corrected for overlap {score}")
+    sentence = (
+        f"cosine {pair.whole.cosine:.3f}, against what their row spaces allow {aligned:.2f}, "
+        f"where adapters of different styles rarely exceed {limits.similar_style:.2f}"
+    )
+    kin = aligned >= limits.similar_style and share >= limits.covered
+    case.find("similar_style" if kin else "unrelated", sentence)
 
 
 def _of_one_run(case: _Case, pair: PairProducts) -> str | None:
@@ -228,13 +233,17 @@ def _factor_cosine(pair: PairProducts) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _aligned_cosine(pair: PairProducts) -> float | None:
-    """Cosine of what the updates would be without the chance of their row spaces."""
-    weights = [
-        (one.norm_a * one.norm_b, one.row_overlap, one.cosine) for one in pair.modules.values()
-    ]
-    expected = sum(weight * overlap**2 for weight, overlap, _ in weights)
-    if not expected > 0:
-        return None
-    found = sum(weight * overlap * cosine for weight, overlap, cosine in weights)
-    return max(-1.0, min(1.0, float(found / expected)))
+def _aligned_cosine(a: Adapter, b: Adapter, shared: Iterable[ModuleKey]) -> float:
+    """Cosine against what the row spaces allow, over the shared modules: see `alignment`."""
+    total = np.zeros((2, 1, 1))
+    for key in shared:
+        ours, theirs = a.updates[key], b.updates[key]
+        total += aligned_sums(
+            ours.lora_A[None],
+            ours.lora_B[None],
+            theirs.lora_A[None],
+            theirs.lora_B[None],
+            scaling=ours.scaling,
+            other_scaling=theirs.scaling,
+        )
+    return float(aligned_similarity(AlignedSums(*total))[0, 0])
