@@ -29,7 +29,7 @@ from lorastyle.search.index import StyleIndex
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZES = (2**12, 2**13, 2**14, 2**15, 2**16)
 USUAL: dict[str, Any] = {
-    "n": 80,
+    "n": 128,
     "every": 1,
     "gemm_s": 0.5,
     "sizes": SIZES,
@@ -62,7 +62,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--n", type=int, help="adapters of the exact kernel; 80")
+    parser.add_argument("--n", type=int, help="adapters of the exact kernel; 128 (3.1 GB)")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--adapters", type=Path, action="append", default=[], metavar="PATH")
     parser.add_argument("--time-limit-s", type=float, default=3_600.0, help="for the kernel")
