@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lorastyle.adapters.layout import AdapterLayout, FactorKey
-from lorastyle.adapters.naming import part_of
 from lorastyle.adapters.updates import Adapter, ModuleKey
-from lorastyle.embedding.coverage import coverage
 from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.placing import Others, place_updates
 from lorastyle.embedding.projection import project_adapters
@@ -23,6 +21,7 @@ from lorastyle.records import SUB_NETWORKS
 from lorastyle.runs import Run
 from lorastyle.search import sketches
 from lorastyle.search.gallery import Gallery
+from lorastyle.search.sketches import SketchPlacer, run_sketches
 from lorastyle.store.adapter_store import AdapterStore
 from lorastyle.store.cohorts import Source, cohorts_of
 from lorastyle.store.ingested import IngestedStore
@@ -97,17 +96,9 @@ class Query:
 
     def _place_by_sketch(self, run: Run, gallery: Gallery) -> Place:
         """With estimated cosines, from memory: the exact ones would read every adapter."""
-        space = gallery.space
-        fit = sketches.run_sketches(run, space.fit_rows)
-        query = fit.plan.sketch_all([self.adapter])
-
-        def wanted(key: ModuleKey) -> bool:
-            return space.sub_network in ("full", part_of(*key))
-
-        cosines = query.cosine(fit, wanted)
-        chosen = [wanted(module.key) for module in fit.plan.modules]
-        share = coverage(query.energy()[:, chosen], fit.energy()[:, chosen])
-        return Place(space.project(cosines)[0], float(share.mean()), "sketch")
+        placer = SketchPlacer(gallery.space, run_sketches(run, gallery.space.fit_rows))
+        scores, share = placer.place(self.adapter)
+        return Place(scores, share, "sketch")
 
     def _why_no_factors(self) -> str | None:
         """Why its factors cannot be compared with the run's, or None where they can."""

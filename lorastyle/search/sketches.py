@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
+from lorastyle.adapters.naming import part_of
 from lorastyle.adapters.sketch import VERSION, SketchedModule, SketchPlan, SketchSet
 from lorastyle.adapters.updates import Adapter, ModuleKey
+from lorastyle.embedding.coverage import coverage
 from lorastyle.embedding.space_file import read_archive, write_archive
+from lorastyle.embedding.style_space import Scores, StyleSpace
 from lorastyle.errors import StageError
 from lorastyle.progress import Progress, progress
 from lorastyle.records import digest
@@ -69,6 +73,71 @@ def run_sketches(run: Run, rows: Rows) -> SketchSet:
         found = plan.sketch_all(Members(run, rows, shown))
     _save(path, found, identity)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class SketchPlacer:
+    """Places adapters in a `delta` space by their sketches; ready for many queries.
+
+    `sketches` are those of the space's fit adapters, in their order.
+    """
+
+    space: StyleSpace
+    sketches: SketchSet
+
+    def place(self, adapter: Adapter) -> tuple[Scores, float]:
+        """Calibrated scores (k,), and the share of the updates that was compared.
+
+        Raises LayoutMismatchError for an adapter that has none of the sketched modules.
+        """
+        query = self.sketches.plan.sketch_all([adapter])
+        if self._is_whole and query.present[0, self._modules].all():
+            return self._projected(query.values[0, self._numbers]), 1.0
+        cosines = query.cosine(self.sketches, self._wanted)
+        ours, theirs = (each.energy()[:, self._modules] for each in (query, self.sketches))
+        return self.space.project(cosines)[0], float(coverage(ours, theirs).mean())
+
+    def _projected(self, values: npt.NDArray[np.float32]) -> Scores:
+        """All change the same modules: then scores are linear in the sketch, but for its norm."""
+        norm = float(np.linalg.norm(values.astype(np.float64)))
+        raw = values @ self._projection / (norm or 1.0) + self._offset
+        return np.asarray(self.space.calibration.apply(raw[None])[0])
+
+    @cached_property
+    def _projection(self) -> npt.NDArray[np.float32]:
+        """(numbers, k): of a sketch of unit norm, its scores less the offset.
+
+        The weights of a component add up to zero, so nothing else depends on the query.
+        """
+        values = self.sketches.values[:, self._numbers]
+        norms = np.sqrt(np.einsum("ij,ij->i", values, values, dtype=np.float64))
+        inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+        weights = inverse[:, None] * self.space.pca.weights_
+        return np.asarray(values.T @ weights.astype(np.float32))
+
+    @cached_property
+    def _offset(self) -> Scores:
+        """Scores of an adapter that is like none of the fit ones: (k,)."""
+        nothing = np.zeros((1, len(self.space.fit_rows)))
+        return np.asarray(self.space.pca.transform(nothing)[0])
+
+    @cached_property
+    def _modules(self) -> npt.NDArray[np.bool_]:
+        """(modules,): the plan's that are in the space's sub-network."""
+        return np.array([self._wanted(module.key) for module in self.sketches.plan.modules])
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.intp]:
+        """(numbers,): where they are in a sketch."""
+        sizes = [module.size for module in self.sketches.plan.modules]
+        return np.flatnonzero(np.repeat(self._modules, sizes))
+
+    @cached_property
+    def _is_whole(self) -> bool:
+        return bool(self.sketches.present[:, self._modules].all())
+
+    def _wanted(self, key: ModuleKey) -> bool:
+        return self.space.sub_network in ("full", part_of(*key))
 
 
 def _each(members: Members) -> Iterator[Adapter]:

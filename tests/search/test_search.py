@@ -9,12 +9,14 @@ from sklearn.decomposition import PCA
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.formats.write import write_adapter
 from lorastyle.adapters.updates import Adapter
+from lorastyle.embedding.spaces import load_space
 from lorastyle.errors import AdapterFileError, LayoutMismatchError, StageError
 from lorastyle.ingest.finding import find_candidates
 from lorastyle.ingest.stage import ingest
 from lorastyle.runs import Run
 from lorastyle.search import sketches
 from lorastyle.search.search import Found, search, vote
+from lorastyle.search.sketches import SketchPlacer, run_sketches
 from tests.wild import ARTISTS, flat
 
 
@@ -125,6 +127,21 @@ def test_a_large_database_is_searched_by_sketches(wild_run, query, tmp_path, mon
     assert (run.search_path / "sketches.npz").is_file()
     part = search(run, path, sub_network="feed_forward")
     assert part.method == "sketch" and part.artists[0].artist == "chen"
+
+
+@pytest.mark.parametrize("sub_network", ["full", "self_attention"])
+def test_a_placer_gives_what_the_cosines_of_sketches_give(wild_run, painter, sub_network):
+    space = load_space(wild_run.embedding_path, "retrieval", "delta", sub_network)
+    placer = SketchPlacer(space, run_sketches(wild_run, space.fit_rows))
+    adapter = painter.adapter("anna", 700, 8)
+    scores, share = placer.place(adapter)
+
+    def wanted(key):
+        return sub_network in ("full", adapter.updates[key].part)
+
+    cosines = placer.sketches.plan.sketch_all([adapter]).cosine(placer.sketches, wanted)
+    np.testing.assert_allclose(scores, space.project(cosines)[0], atol=1e-5)
+    assert share == 1
 
 
 def test_a_damaged_copy_of_what_was_kept_is_made_again(wild_run, query, tmp_path):
