@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kernel import exact, search_latency, sketching
+from benchmarks.kernel import exact, placing, search_latency, sketching
 from benchmarks.kernel.adapters import adapters_at
 from benchmarks.kernel.table import render
 from benchmarks.pca import machine
@@ -103,11 +103,17 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         _say(f"search among {n_entries:,}")
         found = search_latency.measure(_style_index, n_entries, N_COMPONENTS)
         searches.append({"name": "StyleIndex", **found})
+    _say("whole searches")
+    whole = [
+        placing.measure(n_entries, N_COMPONENTS, options.rank, options.every)
+        for n_entries in options.entries
+    ]
     return {
         "machine": machine.describe(REPOSITORY),
         "exact": kernel,
         "sketch": sketches,
         "search": searches,
+        "whole_search": whole,
     }
 
 

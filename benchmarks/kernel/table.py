@@ -10,7 +10,7 @@ def render(document: dict[str, Any]) -> str:
     """The machine, then a table for each part that was measured."""
     parts = [_heading(document), _exact(document["exact"])]
     parts += [_sketch(name, records) for name, records in document["sketch"].items()]
-    parts.append(_search(document["search"]))
+    parts += [_search(document["search"]), _whole_search(document["whole_search"])]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -102,6 +102,22 @@ def _search(records: Sequence[dict[str, Any]]) -> str:
         for record in records
     ]
     return "\n".join(_table(lines)) if records else ""
+
+
+def _whole_search(records: Sequence[dict[str, Any]]) -> str:
+    heading = ["whole search", "entries", "start-up s", "placing ms", "median ms", "p95 ms"]
+    lines = [
+        [
+            f"factors of rank {record['rank']} to neighbours",
+            f"{record['entries']:,}",
+            f"{record['start_up_s']:.2f}",
+            f"{record['placing_median_ms']:.1f}",
+            f"{record['median_ms']:.1f}",
+            f"{record['p95_ms']:.1f}",
+        ]
+        for record in records
+    ]
+    return "\n".join(_table([heading, *lines]))
 
 
 def _percent(value: float | None) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kernel import search_latency
-from benchmarks.kernel.__main__ import QUICK, main
+from benchmarks.kernel.__main__ import N_COMPONENTS, QUICK, main
 from benchmarks.kernel.adapters import adapters_at, mixed, modules, random_adapter
 from benchmarks.synthetic import make_store
 from lorastyle.adapters.products import compare_pair
@@ -30,6 +30,9 @@ def test_every_figure_is_there_and_agrees_with_the_others(capsys):
     (search,) = document["search"]
     assert (search["entries"], search["recall"]) == (QUICK["entries"][0], 1.0)
     assert 0 < search["median_ms"] <= search["p95_ms"]
+    (whole,) = document["whole_search"]
+    assert whole["entries"] == search["entries"] and whole["components"] == N_COMPONENTS
+    assert 0 < whole["placing_median_ms"] <= whole["median_ms"] <= whole["p95_ms"]
     for part in ("exact kernel", "sketch, synthetic", "StyleIndex"):
         assert f"| {part}" in printed.err
     assert {"date", "commit", "cores", "versions"} <= set(document["machine"])
