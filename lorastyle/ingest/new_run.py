@@ -15,7 +15,8 @@ def experiment_for_adapters(name: str, base: str, overrides: Sequence[str] = ())
         "corpus": {"source": "adapters"},
         # Where nobody says which adapters are to calibrate, all are fitted on.
         "protocol": {"calibration": 0},
-        "embedding": {"representations": ["delta"]},
+        # Who knows which of them share an initial lora_A.
+        "embedding": {"representations": ["delta", "delta-aligned"]},
         "evaluation": {"features": []},
     }
     return parse_experiment(apply_overrides(values, overrides), "the settings")

@@ -23,7 +23,7 @@ from lorastyle.search import sketches
 from lorastyle.search.gallery import Gallery
 from lorastyle.search.sketches import SketchPlacer, run_sketches
 from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.cohorts import Source, cohorts_of
+from lorastyle.store.cohorts import Source, bytes_of, cohorts_of
 from lorastyle.store.ingested import IngestedStore
 
 SAME_START = 0.5
@@ -61,8 +61,12 @@ class Query:
         """Representations it can be placed in, best first by principle, and why."""
         reason = self._why_no_factors()
         if reason is None:
-            return ("factors", "delta", "delta-aligned"), ""
-        return ("delta", "delta-aligned"), reason
+            return ("factors", "delta-aligned", "delta"), ""
+        return ("delta-aligned", "delta"), reason
+
+    def is_large(self, rows: npt.ArrayLike) -> bool:
+        """Whether comparing with these fit adapters would read too much: then by sketches."""
+        return bytes_of(self.source, rows) > sketches.EXACT_BYTES
 
     @property
     def sub_networks(self) -> tuple[str, ...]:
@@ -81,7 +85,8 @@ class Query:
                 self.source, gallery.space, vector[None], memory_gib=memory_gib
             )
             return Place(scores[0], 1.0)
-        if _is_large(self.source, gallery):
+        # Only plain cosines have sketches.
+        if gallery.space.representation == "delta" and self.is_large(gallery.space.fit_rows):
             return self._place_by_sketch(run, gallery)
         assert gallery.fit_energies is not None
         with tempfile.TemporaryDirectory(prefix="lorastyle-") as aside:
@@ -126,12 +131,6 @@ class Query:
         vector = layout.flatten(_factors(layout, self.adapter), self.adapter.name)
         (columns,) = layout.columns(sub_network)
         return vector[columns]
-
-
-def _is_large(source: Source, gallery: Gallery) -> bool:
-    """Whether comparing with the fit adapters would read too much; only cosines have sketches."""
-    n_bytes = 4 * source.layout.size * len(gallery.space.fit_rows)
-    return gallery.space.representation == "delta" and n_bytes > sketches.EXACT_BYTES
 
 
 def _fitting(source: Source, adapter: Adapter, directory: Path) -> IngestedStore:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.updates import Adapter
+from lorastyle.embedding.gram import GramSet
 from lorastyle.errors import LayoutMismatchError, StageError
 from lorastyle.records import UNLABELLED
 from lorastyle.runs import Run
@@ -116,6 +117,8 @@ def search(
         raise StageError(f"{path} changes nothing: all its updates are zero; there is no style")
     query = Query.of(run, adapter)
     representations, reason = query.possible()
+    if representation is None and query.is_large(GramSet.load(run.embedding_path).rows):
+        representations = tuple(name for name in representations if name != "delta-aligned")
     setting = choose_setting(
         run,
         representations=representations,

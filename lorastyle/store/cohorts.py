@@ -6,7 +6,7 @@ database of both in several: whatever multiplies updates goes cohort by cohort.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,6 +54,7 @@ def cohorts_of(source: Source, rows: npt.ArrayLike) -> tuple[Cohort, ...]:
     )
 
 
-def moved(cohorts: Sequence[Cohort], by: int) -> tuple[Cohort, ...]:
-    """The same cohorts further down a matrix, below others."""
-    return tuple(replace(cohort, places=cohort.places + by) for cohort in cohorts)
+def bytes_of(source: Source, rows: npt.ArrayLike) -> int:
+    """What reading the weights of these rows reads."""
+    cohorts = cohorts_of(source, rows)
+    return sum(4 * AdapterStore.open(one.path).size * len(one) for one in cohorts)

@@ -35,7 +35,14 @@ def query(tmp_path, painter):
 @pytest.mark.parametrize("sub_network", ["full", "feed_forward"])
 def test_distances_are_those_of_a_pca_of_the_updates(wild, wild_run, query, sub_network):
     path = query("bela", rank=16)
-    found = search(wild_run, path, top_k=18, sub_network=sub_network, n_components=5)
+    found = search(
+        wild_run,
+        path,
+        top_k=18,
+        representation="delta",
+        sub_network=sub_network,
+        n_components=5,
+    )
     files = {one.path.stem: read_adapter(one.path) for one in find_candidates([wild])}
     parts = {"full": ("self_attention", "cross_attention", "feed_forward")}
     wanted = parts.get(sub_network, (sub_network,))
@@ -64,6 +71,7 @@ def test_the_artist_is_found_whatever_rank_and_format(wild_run, query, artist, r
     assert found.artists[0].score > 0.9
     assert {one.artist for one in found.neighbours} == {artist}
     assert not found.duplicates
+    assert found.representation == "delta-aligned" and "mixed origin" in found.why
 
 
 def test_the_same_weights_are_found_again_in_another_format(wild, wild_run, tmp_path):
@@ -113,11 +121,13 @@ def test_asking_for_more_than_there_is(wild_run, query):
 def test_a_large_database_is_searched_by_sketches(wild_run, query, tmp_path, monkeypatch):
     run = Run.open(shutil.copytree(wild_run.directory, tmp_path / "copy"))
     path = query("chen", rank=8)
-    exact = search(run, path, top_k=18, n_components=4, sub_network="full")
+    wishes = {"top_k": 18, "n_components": 4, "sub_network": "full"}
+    exact = search(run, path, representation="delta", **wishes)
     monkeypatch.setattr(sketches, "EXACT_BYTES", 0)
     for _ in range(2):  # the second from what the first kept
-        found = search(run, path, top_k=18, n_components=4, sub_network="full")
+        found = search(run, path, **wishes)
         assert (exact.method, found.method) == ("exact", "sketch")
+        assert found.representation == "delta"
         assert found.coverage == pytest.approx(1)
         distances = {one.adapter_id: one.distance for one in found.neighbours}
         for one in exact.neighbours:
