@@ -7,7 +7,7 @@ one shared initial lora_A of rank 4, and each from its own at ranks 4, 8 and 16.
 take each adapter from one of these origins, by turns, six draws of the turns. Scored are k-means
 on as many principal components as there are artists, and retrieval with the test queries: by
 distance in the components (how many, the validation queries choose) and by the similarity itself.
-Half an hour on two idle cores; stop it and run it again, and it goes on where it was.
+A quarter of an hour on two idle cores; stop it and run it again, and it goes on where it was.
 What the table says is discussed in docs/mixed-origins.md.
 """
 
@@ -48,7 +48,6 @@ DATABASES = {
     "half shared, half own, rank 4": ("shared-r4", "independent-r4"),
     "shared 4, own 4, own 8": ("shared-r4", "independent-r4", "independent-r8"),
 }
-CLEAN = next(iter(DATABASES))
 GALLERY, QUERIES = "train", ("query_val", "query_test")
 PROTOCOL = {"train": 8, "calibration": 0, "val": 0, "test": 0} | {
     "query_calibration": 0,
