@@ -38,7 +38,7 @@ from lorastyle.evaluation.selection import (
 from lorastyle.evaluation.weights import label_queries, query_table, score_table, weight_entries
 from lorastyle.features.contract import image_feature
 from lorastyle.progress import Progress, progress
-from lorastyle.records import Role, digest
+from lorastyle.records import UNLABELLED, Role, digest
 from lorastyle.runs import Run, StageOutcome, carry_out, write_json, write_parquet
 
 SWEEP_RESULTS = "results.parquet"
@@ -205,7 +205,7 @@ def _protocol(run: Run, table: pd.DataFrame) -> dict[str, Any]:
     settings = ProtocolSettings.of(run.experiment)
     counts = table["role"].value_counts()
     return {
-        "n_artists": int(table["artist"].nunique()),
+        "n_artists": int(table.loc[table["artist"] != UNLABELLED, "artist"].nunique()),
         "adapters_per_role": {role.value: int(counts.get(role.value, 0)) for role in Role},
         "k": settings.top_k,
         "seeds": list(range(settings.n_seeds)),

@@ -14,7 +14,7 @@ import numpy as np
 from lorastyle.records import Role
 from lorastyle.report.canvas import new_figure
 from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, SUB_NETWORK_COLOURS, Palette
-from lorastyle.report.shown import Comparison, CurvePanel, DriftPair, FloatArray, Points
+from lorastyle.report.shown import NO_LABEL, Comparison, CurvePanel, DriftPair, FloatArray, Points
 from lorastyle.report.words import SCORE_NAMES, SUB_NETWORK_NAMES, plain
 
 LABEL_SIZE = 7.5
@@ -57,7 +57,7 @@ def draw_hulls(ax: Any, points: Points, palette: Palette) -> None:
     from matplotlib.patches import Polygon
 
     radius = 0.025 * float(np.ptp(points.xy, axis=0).max()) if len(points.xy) else 0.0
-    for genre in np.unique(points.genres):
+    for genre in np.unique(points.genres[points.artists != NO_LABEL]):
         hull = convex_hull(_widened(points.xy[points.genres == genre], radius))
         if len(hull) >= 3:
             colour = palette.genre(str(genre))

@@ -117,7 +117,7 @@ def _score_tile(source: ReportSource, task: str) -> Markup:
 
 def _size_tiles(source: ReportSource) -> list[Markup]:
     d, wall_s = adapter_size(source), total_wall_s(source)
-    world = f"by {len(source.artists)} artists in {len(source.genres)} genres"
+    world = f"by {source.n_artists} artists in {source.n_genres} genres"
     tiles = [_tile("Adapters", f"{n_adapters(source):,}", "", world)]
     note = "" if d is None else f"d = {d:,} numbers an adapter"
     if wall_s:

@@ -38,7 +38,7 @@ def facts(source: ReportSource) -> Markup:
     experiment = source.run.experiment
     training = experiment.training
     counts = [
-        ("Artists, genres", f"{len(source.artists)}, {len(source.genres)}"),
+        ("Artists, genres", f"{source.n_artists}, {source.n_genres}"),
         ("Images", f"{len(source.catalogue)}"),
         *(
             (f"Adapters, {KIND_NAMES[role]}", f"{n}")

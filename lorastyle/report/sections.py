@@ -77,7 +77,7 @@ def clustering_section(source: ReportSource) -> Markup:
         _scores(source, "clustering"),
         tag(
             "p",
-            f"k-means with k = {protocol.get('n_artists', len(source.artists))} artists, fitted "
+            f"k-means with k = {protocol.get('n_artists', source.n_artists)} artists, fitted "
             "on the train adapters; validation and test adapters are assigned to its centroids. ",
             f"Mean ± standard deviation over {n_seeds} seeds. " if n_seeds else None,
             TRACK_NOTE,

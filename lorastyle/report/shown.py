@@ -13,6 +13,10 @@ FloatArray = NDArray[np.float64]
 StrArray = NDArray[np.str_]
 
 
+NO_LABEL = "unlabelled"
+"""Stands for the artist, and the genre, of adapters of which nobody said whose they are."""
+
+
 @dataclass(frozen=True)
 class Points:
     """Adapters on two components. Shapes: xy (m, 2), the others (m,)."""
@@ -34,7 +38,9 @@ class Points:
         return self.where(np.isin(self.artists, artists))
 
     def by_artist(self) -> list[tuple[str, Points]]:
-        return [(str(name), self.where(self.artists == name)) for name in np.unique(self.artists)]
+        """Each artist's adapters; those without a label are nobody's."""
+        names = np.unique(self.artists[self.artists != NO_LABEL])
+        return [(str(name), self.where(self.artists == name)) for name in names]
 
 
 @dataclass(frozen=True)

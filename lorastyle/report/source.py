@@ -15,12 +15,11 @@ from lorastyle.errors import StageError
 from lorastyle.records import UNLABELLED, Role
 from lorastyle.report.palette import Palette, make_palette
 from lorastyle.report.scores import chosen_space
-from lorastyle.report.shown import FloatArray, Points
+from lorastyle.report.shown import NO_LABEL, FloatArray, Points
 from lorastyle.runs import STAGES, Run
 
 FIT = Role.TRAIN.value
 CALIBRATION = "calibration"
-NO_LABEL = "unlabelled"
 KINDS: tuple[str, ...] = (FIT, CALIBRATION, *(role.value for role in Role if role.value != FIT))
 """What an adapter is to a style space, in the order of legends."""
 
@@ -81,6 +80,16 @@ class ReportSource:
     @cached_property
     def genres(self) -> list[str]:
         return sorted(set(self.genre_of.values()))
+
+    @property
+    def n_artists(self) -> int:
+        """Those that have a name."""
+        return len(set(self.artists) - {NO_LABEL})
+
+    @property
+    def n_genres(self) -> int:
+        """Those that have a name."""
+        return len(set(self.genres) - {NO_LABEL})
 
     @cached_property
     def palette(self) -> Palette:
@@ -154,5 +163,6 @@ def _spaces(scores: pd.DataFrame) -> dict[str, SpaceScores]:
 def _adapters(rows: pd.DataFrame) -> pd.DataFrame:
     calibrates = (rows["role"] == Role.TRAIN.value) & ~rows["fit"].astype(bool)
     kind = rows["role"].where(~calibrates, CALIBRATION)
-    named = rows[["adapter_id", "artist", "genre"]].replace({"artist": {UNLABELLED: NO_LABEL}})
-    return named.assign(kind=kind.astype(str))
+    named = rows[["adapter_id", "artist", "genre"]].assign(kind=kind.astype(str))
+    named.loc[rows["artist"] == UNLABELLED, ["artist", "genre"]] = NO_LABEL
+    return named

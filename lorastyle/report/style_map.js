@@ -88,7 +88,10 @@
       if (places[i]) move(mark, places[i]);
     });
     hulls.forEach((node, genre) => {
-      const theirs = places.filter((p, i) => p && data.artists[data.adapters[i][1]].genre === genre);
+      const theirs = places.filter((p, i) => {
+        const artist = data.artists[data.adapters[i][1]];
+        return p && artist.genre === genre && !artist.unlabelled;
+      });
       node.setAttribute("d", theirs.length > 2 ? path(hull(theirs)) : "");
     });
     drawAxes(place);
@@ -110,7 +113,8 @@
 
   let centroids = [];
   function drawStars(place) {
-    centroids = data.artists.map((_, artist) => {
+    centroids = data.artists.map(({ unlabelled }, artist) => {
+      if (unlabelled) return null;
       const theirs = data.adapters.flatMap((row, i) =>
         row[1] === artist && data.kinds[row[2]].fit && space().scores[i] ? [place(space().scores[i])] : []);
       return theirs.length ? [0, 1].map((axis) => theirs.reduce((sum, p) => sum + p[axis], 0) / theirs.length) : null;

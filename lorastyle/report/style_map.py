@@ -9,7 +9,7 @@ import numpy as np
 
 from lorastyle.records import Role
 from lorastyle.report.markup import Markup, raw, script_json, tag
-from lorastyle.report.shown import FloatArray
+from lorastyle.report.shown import NO_LABEL, FloatArray
 from lorastyle.report.source import CALIBRATION, FIT, KINDS, ReportSource, SpaceScores
 from lorastyle.report.words import KIND_NAMES, plain, space_name
 
@@ -49,6 +49,8 @@ def map_data(source: ReportSource) -> dict[str, Any]:
             {
                 "name": plain(artist),
                 "genre": source.genres.index(source.genre_of[artist]),
+                # Adapters that nobody named have no centre, and lie anywhere.
+                "unlabelled": artist == NO_LABEL,
             }
             for artist in source.artists
         ],
