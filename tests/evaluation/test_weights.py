@@ -60,7 +60,7 @@ def test_one_artist_is_no_comparison(new_grams, new_experiment, counts):
     grams = new_grams(n_artists=1, counts={**counts, "query_calibration": 0})
     setting = fit_setting(grams, None, "factors", "full", experiment)
     assert setting.vectors == {}
-    assert "train adapters of at least 2" in setting.absent["clustering"]
+    assert "train or label adapters of at least 2" in setting.absent["clustering"]
     assert len(score_table(setting, "full")) == 0
 
 
