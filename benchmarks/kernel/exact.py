@@ -23,7 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.isolation import run_isolated
 from benchmarks.kernel.adapters import modules, random_adapter
-from lorastyle.adapters.products import compare_pair, cross_products
+from lorastyle.adapters.pairs import compare_pair
+from lorastyle.adapters.products import cross_products
 from lorastyle.adapters.updates import Adapter
 
 DATABASE = 1_890

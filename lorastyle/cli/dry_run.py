@@ -76,24 +76,16 @@ def adapter_size(experiment: Experiment) -> int:
 
     Raises BaseModelError where there is no such base model.
     """
-    import torch
-    from diffusers import UNet2DConditionModel
+    from lorastyle.adapters.layout import AdapterLayout
+    from lorastyle.ingest.family import modules_of_folder
 
-    from lorastyle.adapters.targets import layout_of
-    from lorastyle.base.identity import folder_of
-    from lorastyle.errors import BaseModelError
-
-    where = str(folder_of(experiment.base))
-    try:
-        settings = UNet2DConditionModel.load_config(where, subfolder="unet")
-    except (OSError, ValueError) as error:
-        raise BaseModelError(
-            f"the base model {experiment.base!r} has no readable unet/config.json; "
-            "name 'miniature', a diffusers folder or a hub id"
-        ) from error
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(settings)
-    return layout_of(unet, experiment.training.rank, experiment.training.sub_network).size
+    training = experiment.training
+    modules = [
+        module
+        for module in modules_of_folder(experiment.base)
+        if training.sub_network in ("full", module.sub_network)
+    ]
+    return AdapterLayout.of_modules(training.rank, modules).size
 
 
 def _plan(experiment: Experiment, place: Path) -> tuple[pd.DataFrame, list[AdapterSpec]]:

@@ -36,10 +36,14 @@ def modules_of_base(base: str) -> tuple[tuple[TargetModule, ...], Mapping[str, A
     """
     if base in FAMILIES:
         return tuple(family_modules(base)), {"family": base}
-    return _modules_of_folder(base), {"name": base}
+    return modules_of_folder(base), {"name": base}
 
 
-def _modules_of_folder(base: str) -> tuple[TargetModule, ...]:
+def modules_of_folder(base: str) -> tuple[TargetModule, ...]:
+    """The same of a base model's folder or hub id, from its description: no weights are read.
+
+    Raises BaseModelError where there is none.
+    """
     # Only here: a family is known without loading torch.
     import torch
     from diffusers import UNet2DConditionModel
@@ -51,8 +55,8 @@ def _modules_of_folder(base: str) -> tuple[TargetModule, ...]:
         settings = UNet2DConditionModel.load_config(str(folder_of(base)), subfolder="unet")
     except (OSError, ValueError) as error:
         raise BaseModelError(
-            f"{base!r} is neither a family ({', '.join(FAMILIES)}) nor a base model with a "
-            "readable unet/config.json; name one with --base"
+            f"the base model {base!r} has no readable unet/config.json; name 'miniature', a "
+            f"diffusers folder or a hub id, or for adapters alone {', '.join(FAMILIES)}"
         ) from error
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(settings)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lorastyle.adapters.alignment import AlignedSums, aligned_similarity, aligned_sums
-from lorastyle.adapters.products import PairProducts, Products, compare_pair
+from lorastyle.adapters.pairs import PairProducts, Products, compare_pair
 from lorastyle.adapters.updates import Adapter, ModuleKey
 from lorastyle.errors import LayoutMismatchError
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lorastyle.adapters.kernel import FactorStack, stack_products
-from lorastyle.adapters.products import compare_pair, cross_products
+from lorastyle.adapters.pairs import compare_pair
+from lorastyle.adapters.products import cross_products
 from lorastyle.adapters.updates import Adapter, ModuleKey, ModuleUpdate
 from lorastyle.errors import LayoutMismatchError
 

@@ -9,7 +9,7 @@ from benchmarks.kernel import search_latency
 from benchmarks.kernel.__main__ import N_COMPONENTS, QUICK, main
 from benchmarks.kernel.adapters import adapters_at, mixed, modules, random_adapter
 from benchmarks.synthetic import make_store
-from lorastyle.adapters.products import compare_pair
+from lorastyle.adapters.pairs import compare_pair
 from lorastyle.adapters.updates import ModuleKey
 
 
