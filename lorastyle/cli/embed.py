@@ -36,6 +36,14 @@ class Memory(click.ParamType):  # type: ignore[type-arg]
 
 @click.command(name="embed")
 @click.option(
+    "--representation",
+    "representations",
+    multiple=True,
+    type=click.Choice(("factors", "delta", "delta-aligned")),
+    help="Compare adapters by this; may be repeated. Sweep, evaluate and search follow. "
+    "Default: the run's.",
+)
+@click.option(
     "--subnetwork",
     "sub_networks",
     multiple=True,
@@ -59,6 +67,7 @@ def command(
     overrides: tuple[str, ...],
     directory: Path | None,
     force: bool,
+    representations: tuple[str, ...],
     sub_networks: tuple[str, ...],
     components: int | None,
     memory: float | None,
@@ -74,7 +83,7 @@ def command(
     """
 
     def body() -> Answer:
-        chosen = [*overrides, *_settings(sub_networks, components, memory)]
+        chosen = [*overrides, *_settings(representations, sub_networks, components, memory)]
         run = open_run(target, directory, chosen, force=force)
         (outcome,) = carry_out_stages(run, ["embed"], force=force)
         document: dict[str, Any] = {"run": str(run.directory), **describe(outcome)}
@@ -94,10 +103,15 @@ def command(
 
 
 def _settings(
-    sub_networks: tuple[str, ...], components: int | None, memory: float | None
+    representations: tuple[str, ...],
+    sub_networks: tuple[str, ...],
+    components: int | None,
+    memory: float | None,
 ) -> list[str]:
     """The options as `key=value` overrides."""
     chosen = []
+    if representations:
+        chosen.append(f"embedding.representations=[{', '.join(representations)}]")
     if sub_networks:
         chosen.append(f"embedding.sub_networks=[{', '.join(sub_networks)}]")
     if components is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.adapters.layout import AdapterLayout, FactorKey
+from lorastyle.adapters.layout import FactorKey
 from lorastyle.adapters.updates import Adapter, ModuleKey
 from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.placing import Others, place_updates
@@ -56,6 +57,11 @@ class Query:
         source = open_source(run)
         _fitting(source, adapter, Path())
         return cls(adapter, source)
+
+    @cached_property
+    def began_with_the_run(self) -> bool:
+        """Whether its factors began where the run's trained adapters did, and are as long."""
+        return self._why_no_factors() is None
 
     def possible(self) -> tuple[tuple[str, ...], str]:
         """Representations it can be placed in, best first by principle, and why."""
@@ -111,7 +117,7 @@ class Query:
             return "the database is of mixed origin, so updates are compared"
         layout = self.source.layout
         try:
-            factors = _factors(layout, self.adapter)
+            factors = _factors(self.source, self.adapter)
         except LayoutMismatchError:
             return "the query differs from the database in rank or modules, so updates are compared"
         initial = self.source.initial
@@ -128,7 +134,7 @@ class Query:
 
     def _vector(self, store: AdapterStore, sub_network: str) -> npt.NDArray[np.float32]:
         layout = store.layout
-        vector = layout.flatten(_factors(layout, self.adapter), self.adapter.name)
+        vector = layout.flatten(_factors(store, self.adapter), self.adapter.name)
         (columns,) = layout.columns(sub_network)
         return vector[columns]
 
@@ -141,13 +147,18 @@ def _fitting(source: Source, adapter: Adapter, directory: Path) -> IngestedStore
     return store
 
 
-def _factors(layout: AdapterLayout, adapter: Adapter) -> dict[FactorKey, npt.NDArray[np.float32]]:
+def _factors(store: AdapterStore, adapter: Adapter) -> dict[FactorKey, npt.NDArray[np.float32]]:
+    """The adapter's factors as the store would hold them, whatever its file's alpha.
+
+    Raises LayoutMismatchError where they are of other modules or another rank.
+    """
     factors = {}
-    for module in layout.modules:
+    for module in store.layout.modules:
         update = adapter.updates.get(ModuleKey("unet", module))
-        if update is None or update.rank != layout.rank:
-            raise LayoutMismatchError(f"{adapter.name!r} has no {module!r} of rank {layout.rank}")
-        factors[module, "A"], factors[module, "B"] = update.lora_A, update.lora_B
+        if update is None or update.rank != store.rank:
+            raise LayoutMismatchError(f"{adapter.name!r} has no {module!r} of rank {store.rank}")
+        factors[module, "A"] = update.lora_A
+        factors[module, "B"] = update.lora_B * np.float32(update.scaling / store.scaling)
     return factors
 
 

@@ -12,14 +12,19 @@ import numpy.typing as npt
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.updates import Adapter
 from lorastyle.embedding.gram import GramSet
-from lorastyle.errors import LayoutMismatchError, StageError
+from lorastyle.errors import StageError
 from lorastyle.records import UNLABELLED
 from lorastyle.runs import Run
 from lorastyle.search.gallery import Gallery, open_gallery
 from lorastyle.search.index import Neighbours, StyleIndex
 from lorastyle.search.query import Place, Query
 from lorastyle.search.settings import SpaceChoice, choose_setting, default_components
-from lorastyle.search.verdicts import Comparison, compare_adapters
+from lorastyle.search.verdicts import (
+    COMMON_START,
+    Comparison,
+    Thresholds,
+    compare_adapters,
+)
 from lorastyle.store.members import read_member
 
 N_COMPARED = 8
@@ -130,7 +135,7 @@ def search(
     gallery = open_gallery(run, setting.representation, setting.sub_network)
     count = _count(run, gallery, setting, n_components)
     place = query.place(run, gallery)
-    return _answer(run, adapter, gallery, place, setting, count, top_k)
+    return _answer(run, query, gallery, place, setting, count, top_k)
 
 
 def _count(run: Run, gallery: Gallery, setting: SpaceChoice, wanted: int | None) -> int:
@@ -145,7 +150,7 @@ def _count(run: Run, gallery: Gallery, setting: SpaceChoice, wanted: int | None)
 
 def _answer(
     run: Run,
-    adapter: Adapter,
+    query: Query,
     gallery: Gallery,
     place: Place,
     setting: SpaceChoice,
@@ -170,7 +175,7 @@ def _answer(
     )
     usual = index.spacing()
     return SearchResult(
-        query=adapter.name,
+        query=query.adapter.name,
         representation=setting.representation,
         sub_network=setting.sub_network,
         n_components=count,
@@ -180,10 +185,10 @@ def _answer(
         n_gallery=len(index),
         neighbours=neighbours,
         artists=vote(neighbours, usual),
-        duplicates=_duplicates(run, adapter, gallery, point, count),
+        duplicates=_duplicates(run, query, gallery, point, count),
         nearest_distance=float(near.distances[0]),
         usual_distance=usual,
-        notes=tuple(adapter.facts.get("notes", ())),
+        notes=tuple(query.adapter.facts.get("notes", ())),
     )
 
 
@@ -217,15 +222,15 @@ def vote(neighbours: tuple[Found, ...], usual_distance: float) -> tuple[NearArti
 
 
 def _duplicates(
-    run: Run, adapter: Adapter, gallery: Gallery, point: npt.NDArray[np.float64], count: int
+    run: Run, query: Query, gallery: Gallery, point: npt.NDArray[np.float64], count: int
 ) -> tuple[Duplicate, ...]:
-    """Among all adapters near the query, ranked or not, and among those with its bytes."""
+    """Among all adapters near the query, ranked or not: the same again has the same place."""
     near: Neighbours = StyleIndex(gallery.scores[:, :count]).nearest(point, N_COMPARED)
     rows = gallery.table["row"].to_numpy(np.int64)[near.positions]
     names = gallery.table["adapter_id"].to_numpy(object)[near.positions]
     found = []
     for row, name in zip(rows, names, strict=True):
-        comparison = _compare(run, adapter, int(row))
+        comparison = _compare(run, query, int(row))
         if comparison.verdict in DUPLICATES:
             found.append(
                 Duplicate(
@@ -240,10 +245,14 @@ def _duplicates(
     return tuple(sorted(found, key=lambda one: (order[one.verdict], -one.cosine, one.row)))
 
 
-def _compare(run: Run, adapter: Adapter, row: int) -> Comparison:
-    kept = read_member(run, row)
+def _compare(run: Run, query: Query, row: int) -> Comparison:
     # Rows have no text encoder or convolutions: what a query has more of is no difference.
-    same = {key: value for key, value in adapter.updates.items() if key in kept.updates}
-    if not same:
-        raise LayoutMismatchError(f"{adapter.name!r} and {kept.name!r} have no module in common")
-    return compare_adapters(Adapter(adapter.name, same, adapter.facts), kept)
+    room = set(query.source.layout.modules)
+    same = {
+        key: value
+        for key, value in query.adapter.updates.items()
+        if key.network == "unet" and key.module in room
+    }
+    limits = COMMON_START if query.began_with_the_run else Thresholds()
+    adapter = Adapter(query.adapter.name, same, query.adapter.facts)
+    return compare_adapters(adapter, read_member(run, row), limits)

@@ -51,6 +51,11 @@ class Thresholds:
     """Share of both updates on shared modules, below which nothing is said of them."""
 
 
+COMMON_START = Thresholds(same_run=0.9)
+"""Where all adapters began with one lora_A, as those of a run do, that two of them did is no
+evidence; then their updates must agree more than those of one artist ever do."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The verdict on a pair, every finding, and the scores they rest on."""

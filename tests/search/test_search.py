@@ -10,8 +10,10 @@ from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.formats.write import write_adapter
 from lorastyle.adapters.updates import Adapter
 from lorastyle.embedding.spaces import load_space
+from lorastyle.embedding.stage import embed
 from lorastyle.errors import AdapterFileError, LayoutMismatchError, StageError
 from lorastyle.ingest.finding import find_candidates
+from lorastyle.ingest.new_run import experiment_for_adapters
 from lorastyle.ingest.stage import ingest
 from lorastyle.runs import Run
 from lorastyle.search import sketches
@@ -102,6 +104,19 @@ def test_an_adapter_of_some_modules_is_compared_on_those(wild_run, painter, tmp_
     assert {one.artist for one in found.neighbours} == {"bela"}
     with pytest.raises(StageError, match="self_attention or cross_attention"):
         search(wild_run, path, sub_network="feed_forward")
+
+
+def test_neighbours_without_a_module_in_common_are_no_duplicates(painter, tmp_path):
+    """A database of attention alone and of feed-forward alone, and one of both."""
+    parts = (("self_attention", "cross_attention"), ("feed_forward",))
+    for number in range(6):
+        adapter = painter.adapter("anna", number, name=f"a{number}").only(parts[number % 2])
+        write_adapter(adapter, tmp_path / "in" / f"a{number}.safetensors", "kohya")
+    run = Run.create(tmp_path / "run", experiment_for_adapters("run", "miniature"))
+    ingest(run, find_candidates([tmp_path / "in"]))
+    embed(run)
+    found = search(run, tmp_path / "in" / "a1.safetensors", sub_network="full")
+    assert [one.adapter_id for one in found.duplicates] == ["a1"]
 
 
 def test_a_stranger_is_said_to_be_far_from_all(wild_run, query):
