@@ -33,7 +33,7 @@ from lorastyle.store.cohorts import Source
 Positions = npt.NDArray[np.int64]
 
 LEDGER = "pass"
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Raised when the same weights would give other bits: sums of two versions are not mixed."""
 
 
