@@ -109,6 +109,8 @@ def _text(run: Run, found: Ingestion) -> str:
     counts = [f"{len(found.added)} added"]
     if found.already:
         counts.append(f"{len(found.already)} there already")
+    if found.relabelled:
+        counts.append(f"{len(found.relabelled)} of them labelled anew")
     counts.append(f"{len(found.refused)} refused")
     lines = [f"{run.directory}: {', '.join(counts)}"]
     zero = [taken for taken in found.added if taken.status != "ok"]
@@ -126,10 +128,19 @@ def _text(run: Run, found: Ingestion) -> str:
         if len(found.refused) > SHOWN:
             more = len(found.refused) - SHOWN
             lines.append(f"… and {more} more, in {run.ingested_path / 'refused.csv'}")
-    if found.added:
-        verb = "search" if run.is_planned and run.manifest("embed") else "embed"
-        lines += ["", f"Next: lorastyle {verb} {run.directory}{' FILE' * (verb == 'search')}"]
+    if found.added or found.relabelled:
+        lines += ["", f"Next: {_next(run)}"]
     return "\n".join(lines)
+
+
+def _next(run: Run) -> str:
+    """What to do with them. New ones are placed by search itself; labels need an embedding."""
+    if run.manifest("embed") is None:
+        return f"lorastyle embed {run.directory}"
+    found = f"lorastyle search {run.directory} FILE"
+    if run.is_planned:
+        return found
+    return f"{found}, or lorastyle embed {run.directory} --force to fit on them too"
 
 
 def _refused_table(found: Ingestion) -> list[str]:

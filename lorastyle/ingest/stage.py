@@ -57,6 +57,8 @@ class Ingestion:
 
     added: list[Taken] = field(default_factory=list)
     already: list[Taken] = field(default_factory=list)
+    relabelled: list[str] = field(default_factory=list)
+    """Names of those there already of which the labels now say something else."""
     refused: list[Refused] = field(default_factory=list)
     unused_labels: list[str] = field(default_factory=list)
     """Labels that no file answers to."""
@@ -71,9 +73,10 @@ def ingest(
 ) -> Ingestion:
     """Read these files into the run; each is a row of its own, committed before the next.
 
-    A file that is there already (by its bytes) is not read again. What cannot be read,
-    or belongs to another base model, is refused and named in `ingested/refused.csv`; the
-    others go on. Raises StoreError where another process ingests into the same run.
+    A file that is there already (by its bytes) is not taken again, only labelled anew. What
+    cannot be read, or belongs to another base model, is refused and named in
+    `ingested/refused.csv`; the others go on. Raises StoreError where another process ingests
+    into the same run.
     """
     begun = time.monotonic()
     store = ingested_store(run)
@@ -120,17 +123,28 @@ class _Shelf:
     def spec(self, adapter: Adapter, candidate: Candidate, label: Label) -> dict[str, Any]:
         """Who the adapter is, as commit records say it."""
         role = INGESTED if self.planned else label.role.value
-        key = (label.artist, role)
-        self.counts[key] += 1
         return {
             "adapter_id": self._name(candidate.name),
             "artist": label.artist,
             "genre": label.genre,
             "role": role,
-            "index": self.counts[key] - 1,
+            "index": self._count(label.artist, role),
             "file": plain(candidate.name),
             "sha256": adapter.facts["sha256"],
         }
+
+    def relabel(self, spec: Mapping[str, Any], label: Label) -> dict[str, Any]:
+        """The same adapter's spec under another label."""
+        role = INGESTED if self.planned else label.role.value
+        said = {"artist": label.artist, "genre": label.genre, "role": role}
+        if all(spec.get(name) == value for name, value in said.items()):
+            return dict(spec)
+        return {**spec, **said, "index": self._count(label.artist, role)}
+
+    def _count(self, artist: str, role: str) -> int:
+        """The next index among an artist's adapters of a role."""
+        self.counts[artist, role] += 1
+        return self.counts[artist, role] - 1
 
     def _name(self, file: str) -> str:
         path = PurePosixPath(file)
@@ -150,7 +164,7 @@ def _take(
         adapter = read_adapter(candidate.path, max_rank=MAX_RANK)
         known = shelf.by_content.get(str(adapter.facts["sha256"]))
         if known is not None:
-            found.already.append(_taken(candidate, known))
+            found.already.append(_taken(candidate, _relabelled(known, label, shelf, writer, found)))
             return
         writer.check(adapter)
         spec = shelf.spec(adapter, candidate, label or Label())
@@ -160,6 +174,21 @@ def _take(
         return
     shelf.by_content[str(adapter.facts["sha256"])] = record
     found.added.append(_taken(candidate, record))
+
+
+def _relabelled(
+    record: CommitRecord, label: Label | None, shelf: _Shelf, writer: Writer, found: Ingestion
+) -> CommitRecord:
+    """The record as it stands, after the labels had their say; without one nothing changes."""
+    if label is None:
+        return record
+    spec = shelf.relabel(record.spec, label)
+    if spec == record.spec:
+        return record
+    found.relabelled.append(str(spec["adapter_id"]))
+    changed = writer.describe(record.row, spec)
+    shelf.by_content[str(spec["sha256"])] = changed
+    return changed
 
 
 def _planned(run: Run) -> list[AdapterSpec]:

@@ -30,11 +30,13 @@ from lorastyle.errors import StageError
 from lorastyle.records import INGESTED, Role, digest
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import TABLE_COLUMNS, digest_of_contents
-from lorastyle.store.cohorts import Source, cohorts_of
+from lorastyle.store.cohorts import Source, bytes_of, cohorts_of
 from lorastyle.store.ingested import IngestedStore
 
 Matrix = npt.NDArray[np.float64]
 
+EXACT_BYTES = 2**31
+"""Fit adapters of more weights than this are compared by their sketches."""
 GALLERY_ROLES = (Role.TRAIN.value, INGESTED)
 """Adapters that a search ranks; the others are there to measure the run."""
 
@@ -51,7 +53,7 @@ class Gallery:
     table: pd.DataFrame
     scores: Matrix
     fit_energies: Energies | None
-    """Of the fit adapters' modules; None in a space of factors."""
+    """Of the fit adapters' modules; None where nothing is compared with their updates."""
 
     @property
     def is_ranked(self) -> npt.NDArray[np.bool_]:
@@ -84,42 +86,45 @@ def _identity(run: Run, ingested: IngestedStore | None) -> str:
 
 def _make(run: Run, space: StyleSpace, ingested: IngestedStore | None) -> Gallery:
     source = open_source(run)
-    energies = None
-    if space.representation != "factors":
-        energies = energies_of(source, space.fit_rows)
     table = space.table[list(TABLE_COLUMNS)].reset_index(drop=True)
     scores = space.scores(table["row"].to_numpy(np.int64))
-    if ingested is not None and energies is not None:
-        table, scores = _with_ingested(run, space, source, ingested, energies, table, scores)
+    theirs = None if ingested is None else _unplaced(space, source, ingested)
+    if space.representation == "factors" or (theirs is None and by_sketch(source, space)):
+        # Nobody needs the norms of the fit adapters, which reading all of them would cost.
+        return Gallery(space, table, scores, None)
+    energies = energies_of(source, space.fit_rows)
+    if ingested is not None and theirs is not None:
+        memory_gib = run.experiment.compute.memory_gib
+        others = Others(cohorts_of(ingested, theirs["row"]), energies_of(ingested, theirs["row"]))
+        placed = place_updates(source, space, energies, others, memory_gib=memory_gib)
+        table = pd.concat([table, theirs], ignore_index=True)
+        scores = np.concatenate([scores, placed.scores])
     return Gallery(space, table, scores, energies)
 
 
-def _with_ingested(
-    run: Run,
-    space: StyleSpace,
-    source: Source,
-    ingested: IngestedStore,
-    energies: Energies,
-    table: pd.DataFrame,
-    scores: Matrix,
-) -> tuple[pd.DataFrame, Matrix]:
-    theirs = ingested.table()
-    theirs = theirs[~theirs["row"].isin(space.table["row"])].reset_index(drop=True)
-    of_theirs = energies_of(ingested, theirs["row"])
-    # What changes nothing in this sub-network has no place in it.
-    here = of_theirs.within(_modules(space, source)).any(axis=1)
-    theirs = theirs.iloc[np.flatnonzero(here)].reset_index(drop=True)
-    if theirs.empty:
-        return table, scores
-    others = Others(
-        cohorts_of(ingested, theirs["row"]), Energies(of_theirs.modules, of_theirs.values[here])
-    )
-    memory_gib = run.experiment.compute.memory_gib
-    placed = place_updates(source, space, energies, others, memory_gib=memory_gib)
-    return (
-        pd.concat([table, theirs], ignore_index=True),
-        np.concatenate([scores, placed.scores]),
-    )
+def by_sketch(source: Source, space: StyleSpace) -> bool:
+    """Whether a query is compared with the fit adapters by sketches: they are too large to read.
+
+    Only plain cosines have sketches.
+    """
+    return space.representation == "delta" and is_large(source, space.fit_rows)
+
+
+def is_large(source: Source, rows: npt.ArrayLike) -> bool:
+    """Whether these adapters have too many weights to be read for a query."""
+    return bytes_of(source, rows) > EXACT_BYTES
+
+
+def _unplaced(space: StyleSpace, source: Source, ingested: IngestedStore) -> pd.DataFrame | None:
+    """Ingested adapters that the space was not fitted on, or None where there are none.
+
+    What changes nothing in the space's sub-network has no place in it.
+    """
+    table = ingested.table()
+    table = table[~table["row"].isin(space.table["row"])]
+    energies = energies_of(ingested, table["row"]).within(_modules(space, source))
+    table = table.iloc[np.flatnonzero(energies.any(axis=1))].reset_index(drop=True)
+    return None if table.empty else table
 
 
 def _modules(space: StyleSpace, source: Source) -> list[str]:

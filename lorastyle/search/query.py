@@ -20,11 +20,10 @@ from lorastyle.embedding.stage import open_source
 from lorastyle.errors import LayoutMismatchError
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.runs import Run
-from lorastyle.search import sketches
-from lorastyle.search.gallery import Gallery
+from lorastyle.search.gallery import Gallery, by_sketch
 from lorastyle.search.sketches import SketchPlacer, run_sketches
 from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.cohorts import Source, bytes_of, cohorts_of
+from lorastyle.store.cohorts import Source, cohorts_of
 from lorastyle.store.ingested import IngestedStore
 
 SAME_START = 0.5
@@ -70,10 +69,6 @@ class Query:
             return ("factors", "delta-aligned", "delta"), ""
         return ("delta-aligned", "delta"), reason
 
-    def is_large(self, rows: npt.ArrayLike) -> bool:
-        """Whether comparing with these fit adapters would read too much: then by sketches."""
-        return bytes_of(self.source, rows) > sketches.EXACT_BYTES
-
     @property
     def sub_networks(self) -> tuple[str, ...]:
         """`full`, and the sub-networks it changes."""
@@ -91,8 +86,7 @@ class Query:
                 self.source, gallery.space, vector[None], memory_gib=memory_gib
             )
             return Place(scores[0], 1.0)
-        # Only plain cosines have sketches.
-        if gallery.space.representation == "delta" and self.is_large(gallery.space.fit_rows):
+        if by_sketch(self.source, gallery.space):
             return self._place_by_sketch(run, gallery)
         assert gallery.fit_energies is not None
         with tempfile.TemporaryDirectory(prefix="lorastyle-") as aside:

@@ -15,7 +15,7 @@ from lorastyle.embedding.gram import GramSet
 from lorastyle.errors import StageError
 from lorastyle.records import UNLABELLED
 from lorastyle.runs import Run
-from lorastyle.search.gallery import Gallery, open_gallery
+from lorastyle.search.gallery import Gallery, is_large, open_gallery
 from lorastyle.search.index import Neighbours, StyleIndex
 from lorastyle.search.query import Place, Query
 from lorastyle.search.settings import SpaceChoice, choose_setting, default_components
@@ -122,7 +122,7 @@ def search(
         raise StageError(f"{path} changes nothing: all its updates are zero; there is no style")
     query = Query.of(run, adapter)
     representations, reason = query.possible()
-    if representation is None and query.is_large(GramSet.load(run.embedding_path).rows):
+    if representation is None and is_large(query.source, GramSet.load(run.embedding_path).rows):
         representations = tuple(name for name in representations if name != "delta-aligned")
     setting = choose_setting(
         run,

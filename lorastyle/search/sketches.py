@@ -31,8 +31,6 @@ from lorastyle.store.members import read_member
 
 Rows = npt.NDArray[np.int64]
 
-EXACT_BYTES = 2**31
-"""Fit adapters of more weights than this are compared by their sketches."""
 N_PROBED = 24
 """Adapters that the plan's sizes are fitted to."""
 FILE = "sketches.npz"

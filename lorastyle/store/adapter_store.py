@@ -13,7 +13,7 @@ cheap as reading rows. Nothing is compressed: trained float32 does not compress.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -206,6 +206,18 @@ class AdapterStore:
         spec = _plain(spec)
         record = CommitRecord(row, "failed", spec_digest or digest(spec), None, spec, {}, reason)
         return self._writer.quarantine(record)
+
+    def describe(self, row: int, spec: Mapping[str, Any]) -> CommitRecord:
+        """Say of a committed row who it is; its weights stay. For one owner at a time.
+
+        Raises StoreError where there is no such row.
+        """
+        record = self._commits.read(row)
+        if record is None:
+            raise StoreError(f"{self.path} has no committed row {row}; commit its weights first")
+        record = replace(record, spec=dict(spec), spec_digest=digest(dict(spec)))
+        self._commits.write(record)
+        return record
 
     def committed(self) -> dict[int, CommitRecord]:
         """Every committed row's record, by ascending row; failed ones among them."""

@@ -247,6 +247,12 @@ class Writer:
         self._classes[rank] = (store, row + 1)
         return replace(record, row=number(Located(rank, row)))
 
+    def describe(self, row: int, spec: Mapping[str, Any]) -> CommitRecord:
+        """Say of a row, by its number, who it is; its weights stay."""
+        place = locate(row)
+        record = self._store.stores[place.rank].describe(place.row, spec)
+        return replace(record, row=row)
+
     def check(self, adapter: Adapter) -> None:
         """Raise what `add` would."""
         self._fitted(adapter)

@@ -1,6 +1,7 @@
 """Files of strangers become rows; bad ones are named and harm nothing."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -135,6 +136,25 @@ def test_labels_say_artist_genre_and_role(run, folder, tmp_path):
     table = IngestedStore.open(run.ingested_path).table().set_index("adapter_id")
     assert table.loc["one", ["artist", "genre", "role"]].tolist() == ["Anna", "still life", "test"]
     assert table.loc["deep/er/two", ["artist", "role"]].tolist() == ["Bela", "train"]
+
+
+def test_labels_that_come_later_are_taken_without_the_weights_again(run, folder):
+    ingest(run, find_candidates([folder]))
+    embed(run)
+    label = Label("Anna", "still life", Role.VAL)
+    found = ingest(run, find_candidates([folder]), {"one.safetensors": label})
+    assert found.relabelled == ["one"] and not found.added
+    table = IngestedStore.open(run.ingested_path).table().set_index("adapter_id")
+    assert table.loc["one", ["artist", "genre", "role"]].tolist() == ["Anna", "still life", "val"]
+    assert table.loc["deep/er/two", "artist"] == ""
+    outcome = embed(run, force=True)
+    assert outcome.outputs["n_adapters"] == 2
+    record = json.loads((run.embedding_path / "pass.json").read_text())
+    assert record["n_new"] == 0  # no product is made again
+    again = ingest(run, find_candidates([folder]), {"one.safetensors": label})
+    assert not again.relabelled and embed(run).skipped
+    # A file without a label changes nothing that was said before.
+    assert not ingest(run, find_candidates([folder])).relabelled
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from lorastyle.ingest.finding import find_candidates
 from lorastyle.ingest.new_run import experiment_for_adapters
 from lorastyle.ingest.stage import ingest
 from lorastyle.runs import Run
-from lorastyle.search import sketches
+from lorastyle.search import gallery
 from lorastyle.search.search import Found, search, vote
 from lorastyle.search.sketches import SketchPlacer, run_sketches
 from tests.wild import ARTISTS, flat
@@ -138,7 +138,8 @@ def test_a_large_database_is_searched_by_sketches(wild_run, query, tmp_path, mon
     path = query("chen", rank=8)
     wishes = {"top_k": 18, "n_components": 4, "sub_network": "full"}
     exact = search(run, path, representation="delta", **wishes)
-    monkeypatch.setattr(sketches, "EXACT_BYTES", 0)
+    monkeypatch.setattr(gallery, "EXACT_BYTES", 0)
+    shutil.rmtree(run.search_path)
     for _ in range(2):  # the second from what the first kept
         found = search(run, path, **wishes)
         assert (exact.method, found.method) == ("exact", "sketch")
