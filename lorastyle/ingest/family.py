@@ -8,6 +8,8 @@ from typing import Any
 from lorastyle.adapters.family import FAMILIES, family_modules
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.layout import TargetModule
+from lorastyle.base.identity import folder_of
+from lorastyle.base.weights import BaseWeights
 from lorastyle.errors import AdapterFileError, BaseModelError
 from lorastyle.ingest.finding import Candidate
 from lorastyle.runs import Run
@@ -27,6 +29,11 @@ def modules_of_run(run: Run) -> tuple[tuple[TargetModule, ...], Mapping[str, Any
         store = AdapterStore.open(run.store_path)
         return store.layout.targets, dict(store.attributes["base"])
     return modules_of_base(run.experiment.base)
+
+
+def base_weights(run: Run) -> BaseWeights:
+    """The base model's weights, where the run names a folder; none for a family or a hub id."""
+    return BaseWeights(folder_of(run.experiment.base))
 
 
 def modules_of_base(base: str) -> tuple[tuple[TargetModule, ...], Mapping[str, Any]]:
@@ -49,7 +56,6 @@ def modules_of_folder(base: str) -> tuple[TargetModule, ...]:
     from diffusers import UNet2DConditionModel
 
     from lorastyle.adapters.targets import layout_of
-    from lorastyle.base.identity import folder_of
 
     try:
         settings = UNet2DConditionModel.load_config(str(folder_of(base)), subfolder="unet")

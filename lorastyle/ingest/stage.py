@@ -13,9 +13,10 @@ from typing import Any
 
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.updates import Adapter
+from lorastyle.base.weights import BaseWeights
 from lorastyle.corpus.stage import read_plan
 from lorastyle.errors import AdapterFileError, LayoutMismatchError
-from lorastyle.ingest.family import ingested_store
+from lorastyle.ingest.family import base_weights, ingested_store
 from lorastyle.ingest.finding import Candidate
 from lorastyle.ingest.labels import Label, label_of, plain
 from lorastyle.progress import progress
@@ -83,9 +84,10 @@ def ingest(
     labels = labels or {}
     found = Ingestion(unused_labels=_unused(labels, candidates))
     with store.writing() as writer, progress("ingest", len(candidates), "files") as shown:
-        shelf = _Shelf.of(run, store)
+        shelf, base = _Shelf.of(run, store), base_weights(run)
         for candidate in candidates:
-            _take(candidate, label_of(labels, candidate.name), shelf, writer, found)
+            label = label_of(labels, candidate.name)
+            _take(candidate, label, base, shelf, writer, found)
             shown.advance()
     _write_refused(run.ingested_path / REFUSED_FILE, found.refused)
     inputs = {"contents": digest_of_contents(store)}
@@ -158,10 +160,15 @@ class _Shelf:
 
 
 def _take(
-    candidate: Candidate, label: Label | None, shelf: _Shelf, writer: Writer, found: Ingestion
+    candidate: Candidate,
+    label: Label | None,
+    base: BaseWeights,
+    shelf: _Shelf,
+    writer: Writer,
+    found: Ingestion,
 ) -> None:
     try:
-        adapter = read_adapter(candidate.path, max_rank=MAX_RANK)
+        adapter = read_adapter(candidate.path, max_rank=MAX_RANK, base_weights=base)
         known = shelf.by_content.get(str(adapter.facts["sha256"]))
         if known is not None:
             found.already.append(_taken(candidate, _relabelled(known, label, shelf, writer, found)))

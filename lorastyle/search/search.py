@@ -13,6 +13,7 @@ from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.updates import Adapter
 from lorastyle.embedding.gram import GramSet
 from lorastyle.errors import StageError
+from lorastyle.ingest.family import base_weights
 from lorastyle.records import UNLABELLED
 from lorastyle.runs import Run
 from lorastyle.search.gallery import Gallery, is_large, open_gallery
@@ -117,7 +118,7 @@ def search(
     a file that cannot be read, LayoutMismatchError for one of another base model,
     StageError before embedding.
     """
-    adapter = read_adapter(path)
+    adapter = read_adapter(path, base_weights=base_weights(run))
     if adapter.facts.get("empty"):
         raise StageError(f"{path} changes nothing: all its updates are zero; there is no style")
     query = Query.of(run, adapter)

@@ -102,6 +102,35 @@ def test_bad_files_are_named_and_the_others_go_on(run, folder):
     assert len(IngestedStore.open(run.ingested_path).table()) == 2
 
 
+def test_dora_is_exact_where_the_run_has_its_base_model(run, tmp_path):
+    """Against the weights that PEFT merges."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from lorastyle.base.loading import load_base
+
+    unet = load_base("miniature").unet.float()
+    before = {key: value.clone() for key, value in unet.state_dict().items()}
+    config = LoraConfig(r=2, lora_alpha=4, target_modules=["to_q", "to_v"], use_dora=True)
+    model = get_peft_model(unet, config)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+        if "magnitude" in name:
+            with torch.no_grad():
+                parameter.mul_(1.2)
+    model.save_pretrained(tmp_path / "in" / "dora")
+    (taken,) = ingest(run, find_candidates([tmp_path / "in"])).added
+    assert not taken.notes
+    merged = model.merge_and_unload().state_dict()
+    kept = read_member(run, taken.row)
+    assert len(kept) == 16
+    for key, update in kept.updates.items():
+        expected = (merged[f"{key.module}.weight"] - before[f"{key.module}.weight"]).numpy()
+        np.testing.assert_allclose(update.delta(), expected, atol=1e-5)
+
+
 def test_an_adapter_that_changes_nothing_is_kept_out_of_fits(run, folder, painter):
     empty = painter.adapter(None, 5, noise=0.0, name="empty")
     write_adapter(empty, folder / "empty.safetensors", "kohya")
