@@ -21,7 +21,6 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from lorastyle.embedding.blocks import (
-    MAX_SEGMENTS,
     ORIGIN_ROWS,
     PANEL,
     SPARE,
@@ -29,7 +28,8 @@ from lorastyle.embedding.blocks import (
     cut_segments,
     origin_rows,
 )
-from lorastyle.embedding.delta_products import DeltaTask, Module
+from lorastyle.embedding.delta_products import Module
+from lorastyle.embedding.delta_tasks import delta_tasks
 from lorastyle.embedding.factor_products import FactorTask
 from lorastyle.embedding.groups import Groups, columns_of, sub_network_groups
 from lorastyle.embedding.ledger import Ledger
@@ -39,7 +39,7 @@ from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError
 from lorastyle.progress import Progress, Silent
 from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.cohorts import Cohort, Source, cohorts_of
+from lorastyle.store.cohorts import Cohort, Source
 from lorastyle.store.vectors import AdapterVectors
 
 Rows = npt.NDArray[np.int64]
@@ -143,7 +143,7 @@ class GramPass:
                 tasks[f"{name}.{group}"] = (
                     _factor_tasks(store, rows, modules, about, share, others)
                     if name == "factors" and isinstance(store, AdapterStore)
-                    else delta_tasks(store, rows, modules, share, others, name)
+                    else delta_tasks(store, rows, modules, share.memory_bytes, others, name)
                 )
         shape = (len(rows) - n_kept, len(rows))
         return cls(tuple(representations), tuple(groups), tasks, share, shape)
@@ -260,7 +260,7 @@ def cross_updates(
     n_sums = len(sum_names(representation))
     share = Share.of(*shape, memory_gib, threads=scheduler is None, n_sums=n_sums)
     tasks = {
-        name: delta_tasks(source, rows, modules, share, others, representation)
+        name: delta_tasks(source, rows, modules, share.memory_bytes, others, representation)
         for name, modules in groups.items()
     }
     sums = _run(tasks, share, scheduler, None, Silent())
@@ -310,44 +310,6 @@ def _column_tasks(
             beside = others[:, part.start - columns.start : part.stop - columns.start]
         tasks.append(FactorTask(store.path, vectors.rows, origin, part, width, beside))
     return tasks
-
-
-def delta_tasks(
-    source: Source,
-    rows: Rows,
-    modules: Sequence[Module],
-    share: Share,
-    others: Rows | tuple[Cohort, ...] | None,
-    representation: str = "delta",
-) -> list[Task]:
-    """Products of the updates of these rows with one another, or of others with them (m, n).
-
-    `others` are rows of the same source or cohorts of any. `modules` are those of the
-    source's layout.
-    """
-    cohorts = cohorts_of(source, rows)
-    beside = cohorts_of(source, others) if isinstance(others, np.ndarray) else others
-    return [
-        DeltaTask(cohorts, part, share.memory_bytes, beside, representation)
-        for part in _neighbours(modules, _least_width(source))
-    ]
-
-
-def _least_width(source: Source) -> int:
-    """Columns below which reading costs more than multiplying."""
-    if isinstance(source, AdapterStore):
-        return source.block * chunks_per_segment(source.size, source.block)
-    return -(-source.layout.size // MAX_SEGMENTS)
-
-
-def _neighbours(modules: Sequence[Module], least: int) -> list[list[Module]]:
-    """Cut into runs of modules of at least `least` columns, but for the last."""
-    runs: list[list[Module]] = [[]]
-    for module in modules:
-        if sum(member.width for member in runs[-1]) >= least:
-            runs.append([])
-        runs[-1].append(module)
-    return runs
 
 
 def _run(
