@@ -6,7 +6,7 @@ compared, so every answer says how much that was. Formulas: docs/delta-kernel.md
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,10 +75,6 @@ class PairProducts:
     energy_share_a: float
     """Of a's squared norm, what lies on shared modules; 0 for a zero adapter."""
     energy_share_b: float
-
-    def inner_where(self, wanted: Callable[[ModuleKey], bool]) -> Products:
-        """The sums over the shared modules that `wanted` picks."""
-        return Products.total(one for key, one in self.modules.items() if wanted(key))
 
 
 def compare_pair(a: Adapter, b: Adapter) -> PairProducts:

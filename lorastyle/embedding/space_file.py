@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from lorastyle.errors import StageError
 from lorastyle.runs import write_atomically
 
 Arrays = dict[str, npt.NDArray[Any]]
+Kept = TypeVar("Kept")
 
 FORMAT, VERSION = "lorastyle style space", 1
 FACTS = "facts.json"
@@ -54,6 +55,22 @@ def read_archive(path: Path) -> tuple[Arrays, dict[str, Any]]:
             "open it with the release that it was saved with"
         )
     return arrays, facts
+
+
+def read_kept(
+    path: Path, identity: str, parse: Callable[[Arrays, Mapping[str, Any]], Kept]
+) -> Kept | None:
+    """What `parse` makes of a file whose fact `identity` is this one.
+
+    None where there is no such file, or it is damaged: what is kept can be made again.
+    """
+    if not path.is_file():
+        return None
+    try:
+        arrays, facts = read_archive(path)
+        return parse(arrays, facts) if facts["identity"] == identity else None
+    except (StageError, KeyError, TypeError, ValueError):
+        return None
 
 
 def damaged(path: Path) -> StageError:

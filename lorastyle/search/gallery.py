@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from lorastyle.embedding.coverage import Energies
 from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.placing import Others, place_updates
 from lorastyle.embedding.space_file import (
-    read_archive,
+    Arrays,
+    read_kept,
     table_from_facts,
     table_to_facts,
     write_archive,
@@ -26,7 +28,6 @@ from lorastyle.embedding.space_file import (
 from lorastyle.embedding.spaces import load_space
 from lorastyle.embedding.stage import open_source
 from lorastyle.embedding.style_space import StyleSpace
-from lorastyle.errors import StageError
 from lorastyle.records import INGESTED, Role, digest
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import TABLE_COLUMNS, digest_of_contents
@@ -71,7 +72,7 @@ def open_gallery(run: Run, representation: str, sub_network: str) -> Gallery:
     ingested = IngestedStore.find(run.ingested_path) if representation != "factors" else None
     identity = _identity(run, ingested)
     path = run.search_path / f"{representation}.{sub_network}.npz"
-    kept = _load(path, identity, space)
+    kept = read_kept(path, identity, partial(_parse, space))
     if kept is not None:
         return kept
     gallery = _make(run, space, ingested)
@@ -144,20 +145,10 @@ def _save(path: Path, gallery: Gallery, identity: str) -> None:
     write_archive(path, arrays, facts)
 
 
-def _load(path: Path, identity: str, space: StyleSpace) -> Gallery | None:
-    """What an earlier search kept, or None where there is nothing that is still true."""
-    if not path.is_file():
-        return None
-    try:
-        arrays, facts = read_archive(path)
-        if facts["identity"] != identity:
-            return None
-        return Gallery(
-            space, table_from_facts(facts["table"]), arrays["scores"], _energies(arrays, facts)
-        )
-    except (StageError, KeyError, TypeError, ValueError):
-        # It is only a copy of what can be made again.
-        return None
+def _parse(space: StyleSpace, arrays: Arrays, facts: Mapping[str, Any]) -> Gallery:
+    return Gallery(
+        space, table_from_facts(facts["table"]), arrays["scores"], _energies(arrays, facts)
+    )
 
 
 def _energies(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> Energies | None:

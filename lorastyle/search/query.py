@@ -57,14 +57,14 @@ class Query:
         _fitting(source, adapter, Path())
         return cls(adapter, source)
 
-    @cached_property
+    @property
     def began_with_the_run(self) -> bool:
         """Whether its factors began where the run's trained adapters did, and are as long."""
-        return self._why_no_factors() is None
+        return self._why_no_factors is None
 
     def possible(self) -> tuple[tuple[str, ...], str]:
         """Representations it can be placed in, best first by principle, and why."""
-        reason = self._why_no_factors()
+        reason = self._why_no_factors
         if reason is None:
             return ("factors", "delta-aligned", "delta"), ""
         return ("delta-aligned", "delta"), reason
@@ -105,6 +105,7 @@ class Query:
         scores, share = placer.place(self.adapter)
         return Place(scores, share, "sketch")
 
+    @cached_property
     def _why_no_factors(self) -> str | None:
         """Why its factors cannot be compared with the run's, or None where they can."""
         if not isinstance(self.source, AdapterStore):

@@ -8,11 +8,11 @@ A query's exact products with 1,500 adapters of Stable Diffusion read 36 GB. The
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,8 @@ from lorastyle.adapters.naming import part_of
 from lorastyle.adapters.sketch import VERSION, SketchedModule, SketchPlan, SketchSet
 from lorastyle.adapters.updates import Adapter, ModuleKey
 from lorastyle.embedding.coverage import coverage
-from lorastyle.embedding.space_file import read_archive, write_archive
+from lorastyle.embedding.space_file import Arrays, read_kept, write_archive
 from lorastyle.embedding.style_space import Scores, StyleSpace
-from lorastyle.errors import StageError
 from lorastyle.progress import Progress, progress
 from lorastyle.records import digest
 from lorastyle.runs import Run
@@ -54,20 +53,22 @@ class Members(Sequence[Adapter]):
     def __getitem__(self, index: int | slice) -> Adapter | Sequence[Adapter]:
         if isinstance(index, slice):
             return Members(self.run, self.rows[index], self.shown)
+        # Indexing first: iteration ends with an index too many, which is no adapter.
+        adapter = read_member(self.run, int(self.rows[index]))
         self.shown.advance()
-        return read_member(self.run, int(self.rows[index]))
+        return adapter
 
 
 def run_sketches(run: Run, rows: Rows) -> SketchSet:
     """Sketches of these rows, in their order; kept in the run while its embedding stands."""
     path = run.search_path / FILE
     identity = digest([VERSION, run.upstream_hash("embed"), rows.tolist()])
-    kept = _load(path, identity)
+    kept = read_kept(path, identity, _parse)
     if kept is not None:
         return kept
     probed = rows[np.unique(np.linspace(0, len(rows) - 1, N_PROBED).astype(np.int64))]
     with progress("sketch", len(rows) + len(probed), "adapters") as shown:
-        plan = SketchPlan.fitted(list(_each(Members(run, probed, shown))))
+        plan = SketchPlan.fitted(Members(run, probed, shown))
         found = plan.sketch_all(Members(run, rows, shown))
     _save(path, found, identity)
     return found
@@ -138,11 +139,6 @@ class SketchPlacer:
         return self.space.sub_network in ("full", part_of(*key))
 
 
-def _each(members: Members) -> Iterator[Adapter]:
-    for place in range(len(members)):
-        yield members[place]
-
-
 def _save(path: Path, sketches: SketchSet, identity: str) -> None:
     modules = [
         [module.key.network, module.key.module, list(module.shape), module.size]
@@ -152,20 +148,10 @@ def _save(path: Path, sketches: SketchSet, identity: str) -> None:
     write_archive(path, {"values": sketches.values, "present": sketches.present}, facts)
 
 
-def _load(path: Path, identity: str) -> SketchSet | None:
-    """What an earlier search kept, or None where there is nothing that is still true."""
-    if not path.is_file():
-        return None
-    try:
-        arrays, facts = read_archive(path)
-        if facts["identity"] != identity:
-            return None
-        modules = tuple(
-            SketchedModule(ModuleKey(network, name), (shape[0], shape[1]), int(size))
-            for network, name, shape, size in facts["modules"]
-        )
-        plan = SketchPlan(modules, int(facts["seed"]))
-        return SketchSet(plan, arrays["values"], arrays["present"])
-    except (StageError, KeyError, TypeError, ValueError):
-        # It is only a copy of what can be made again.
-        return None
+def _parse(arrays: Arrays, facts: Mapping[str, Any]) -> SketchSet:
+    modules = tuple(
+        SketchedModule(ModuleKey(network, name), (shape[0], shape[1]), int(size))
+        for network, name, shape, size in facts["modules"]
+    )
+    plan = SketchPlan(modules, int(facts["seed"]))
+    return SketchSet(plan, arrays["values"], arrays["present"])

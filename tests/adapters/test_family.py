@@ -10,29 +10,7 @@ from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.adapters.targets import target_modules
 from lorastyle.adapters.updates import ModuleKey, ModuleUpdate
 from lorastyle.errors import BaseModelError
-
-UNETS = {
-    "sd1": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-    "sd2": {
-        "sample_size": 64,
-        "cross_attention_dim": 1024,
-        "attention_head_dim": [5, 10, 20, 20],
-        "use_linear_projection": True,
-    },
-    "sdxl": {
-        "sample_size": 128,
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": [1, 2, 10],
-        "cross_attention_dim": 2048,
-        "attention_head_dim": [5, 10, 20],
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-    },
-}
+from tests.adapters.unets import UNETS
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

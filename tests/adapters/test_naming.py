@@ -13,21 +13,8 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from lorastyle.adapters.naming import block_of, canonical_module, part_of
+from tests.adapters.unets import UNETS
 
-SD = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
-SDXL = {
-    "sample_size": 128,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": [1, 2, 10],
-    "cross_attention_dim": 2048,
-    "attention_head_dim": [5, 10, 20],
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
 SMALL = {
     "block_out_channels": (48, 96, 96),
     "layers_per_block": 1,
@@ -38,7 +25,7 @@ SMALL = {
     "attention_head_dim": 4,
     "norm_num_groups": 8,
 }
-TABLES = {"sd": SD, "sdxl": SDXL, "small": SMALL}
+TABLES = {"sd": UNETS["sd1"], "sdxl": UNETS["sdxl"], "small": SMALL}
 
 
 def matrices(network):

@@ -7,6 +7,7 @@ from lorastyle.adapters.products import cross_products
 from lorastyle.adapters.sketch import SketchedModule, SketchPlan
 from lorastyle.adapters.updates import Adapter, ModuleKey, ModuleUpdate
 from lorastyle.errors import LayoutMismatchError
+from tests.adapters.forms import folded, halved, padded, turned
 
 QUERY = ModuleKey("unet", "mid_block.a.attn1.to_q")
 SHAPES = {
@@ -113,27 +114,6 @@ def test_cosines_err_as_much_as_is_stated():
     # Rank 4 and 8: the terms of the variance that vanish with the rank are still a third.
     assert rms.min() > 0.8
     assert rms.max() < 1.6
-
-
-def turned(one):
-    basis = np.random.default_rng(7).standard_normal((one.rank, one.rank)) + 4 * np.eye(one.rank)
-    lora_A = np.linalg.solve(basis, one.lora_A.astype(np.float64))
-    return lora_A.astype(np.float32), (one.lora_B @ basis).astype(np.float32), one.scaling
-
-
-def padded(one):
-    lora_A = np.concatenate([one.lora_A, np.zeros((2, one.shape[1]), np.float32)])
-    lora_B = np.concatenate([one.lora_B, np.zeros((one.shape[0], 2), np.float32)], axis=1)
-    return lora_A, lora_B, one.scaling
-
-
-def folded(one):
-    return one.lora_A, np.float32(one.scaling) * one.lora_B, 1.0
-
-
-def halved(one):
-    half = [x.astype(np.float16).astype(np.float32) for x in (one.lora_A, one.lora_B)]
-    return *half, one.scaling
 
 
 @pytest.mark.parametrize(
