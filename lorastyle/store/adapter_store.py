@@ -24,6 +24,7 @@ import pandas as pd
 
 from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.errors import StoreError
+from lorastyle.places.place import Place, place_of
 from lorastyle.records import SUB_NETWORKS, AdapterSpec, digest
 from lorastyle.store.commits import CommitLog, CommitRecord, checksum_of, finite_values
 from lorastyle.store.group import (
@@ -35,7 +36,6 @@ from lorastyle.store.group import (
     refuse_other,
     write_n_rows,
 )
-from lorastyle.store.place import Place, place_of
 from lorastyle.store.shards import RowShards
 from lorastyle.store.writing import RowWriter, status_of
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lorastyle.errors import StoreError
-from lorastyle.store.place import Place
+from lorastyle.places.place import Place
 
 RECORD_VERSION = 1
 

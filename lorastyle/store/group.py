@@ -15,8 +15,8 @@ from zarr.storage import MemoryStore
 
 from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.errors import StoreError
+from lorastyle.places.place import Place
 from lorastyle.store.commits import checksum_of
-from lorastyle.store.place import Place
 
 Vector = npt.NDArray[np.float32]
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lorastyle.errors import StoreError
-from lorastyle.store.place import ChangedMeanwhileError, OpenFile, Place
+from lorastyle.places.place import ChangedMeanwhileError, OpenFile, Place
 
 Matrix = npt.NDArray[np.float32]
 Piece = tuple[int, slice, slice]

@@ -11,10 +11,10 @@ import zarr
 
 from lorastyle.adapters.layout import AdapterLayout, TargetModule
 from lorastyle.errors import StoreError
+from lorastyle.places.local import LocalPlace
 from lorastyle.records import digest
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 from lorastyle.store.commits import CommitLog
-from lorastyle.store.local import LocalPlace
 from lorastyle.store.shards import RowShards
 
 

@@ -20,10 +20,10 @@ from zarr.storage import ObjectStore
 
 from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.errors import StoreError
-from lorastyle.store import bucket
+from lorastyle.places import bucket
+from lorastyle.places.bucket import BucketPlace
+from lorastyle.places.place import place_of
 from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.bucket import BucketPlace
-from lorastyle.store.place import place_of
 from lorastyle.store.shards import RowShards
 from lorastyle.store.vectors import AdapterVectors
 

@@ -20,8 +20,8 @@ import pytest
 
 from lorastyle.adapters.layout import AdapterLayout, TargetModule
 from lorastyle.errors import StoreError
+from lorastyle.places.place import place_of
 from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.place import place_of
 
 
 def temporary_files(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from zarr.codecs import Crc32cCodec
 
 from lorastyle.errors import StoreError
-from lorastyle.store.local import LocalPlace
+from lorastyle.places.local import LocalPlace
 from lorastyle.store.shards import RowShards
 
 N_COLUMNS, BLOCK = 1000, 7

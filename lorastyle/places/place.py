@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from lorastyle.errors import StoreError
-from lorastyle.store.local import LocalPlace
+from lorastyle.places.local import LocalPlace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -126,6 +126,6 @@ def place_of(path: Path | str) -> Place:
         known = ", ".join(f"{name}://" for name in (*BUCKET_SCHEMES, "file"))
         raise StoreError(f"{text} is neither a path nor one of {known}")
     # Imported here: most stores are directories and need no network client.
-    from lorastyle.store.bucket import BucketPlace
+    from lorastyle.places.bucket import BucketPlace
 
     return BucketPlace(text.rstrip("/"))

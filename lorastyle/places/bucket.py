@@ -27,7 +27,7 @@ from obstore.store import MemoryStore, from_url
 from zarr.storage import ObjectStore
 
 from lorastyle.errors import StoreError
-from lorastyle.store.place import ChangedMeanwhileError
+from lorastyle.places.place import ChangedMeanwhileError
 
 if TYPE_CHECKING:
     from obstore import GetOptions

@@ -1,0 +1,1 @@
+"""Where files are kept: directories and buckets behind one interface."""
