@@ -35,6 +35,10 @@ class StoreError(LorastyleError):
     """An adapter store that is missing, foreign, or damaged."""
 
 
+class FencedError(StoreError):
+    """A write by an attempt that a later one has taken over from."""
+
+
 class TooFewAdaptersError(LorastyleError, ValueError):
     """Fewer adapters than the computation needs; to scikit-learn, an unfit value."""
 
