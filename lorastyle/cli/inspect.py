@@ -16,6 +16,7 @@ from lorastyle.report.words import KIND_NAMES, duration, size
 
 if TYPE_CHECKING:
     from lorastyle.runs import Run
+    from lorastyle.store.adapter_store import AdapterStore
 
 
 @click.command(name="inspect")
@@ -51,7 +52,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     """Plain values about a run, finished or not."""
     return {
         "kind": "run",
-        "path": str(run.directory),
+        "path": str(run.location),
         "name": run.experiment.name,
         "base": run.experiment.base,
         "config_hash": run.experiment.hash(),
@@ -133,7 +134,7 @@ def _ingested(run: Run) -> dict[str, Any] | None:
 
 def _store(run: Run) -> dict[str, Any] | None:
     """The adapter store's rows by role and status, or None where there is none yet."""
-    if not run.store_path.exists():
+    if not run.has_store:
         return None
     from lorastyle.store.adapter_store import AdapterStore
 
@@ -149,5 +150,12 @@ def _store(run: Run) -> dict[str, Any] | None:
         "d": store.size,
         "rank": store.rank,
         "alpha": store.alpha,
-        "bytes": sum(file.stat().st_size for file in run.store_path.rglob("*") if file.is_file()),
+        "bytes": _bytes_of(store, len(records)),
     }
+
+
+def _bytes_of(store: AdapterStore, n_adapters: int) -> int:
+    """What the store takes; in a bucket its weights alone, for nobody lists them to know."""
+    if isinstance(store.path, Path):
+        return sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
+    return 4 * store.size * n_adapters

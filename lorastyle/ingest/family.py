@@ -25,7 +25,7 @@ def ingested_store(run: Run) -> IngestedStore:
 
 def modules_of_run(run: Run) -> tuple[tuple[TargetModule, ...], Mapping[str, Any]]:
     """The modules that the run's adapters have, and what they belong to."""
-    if run.store_path.exists():
+    if run.has_store:
         store = AdapterStore.open(run.store_path)
         return store.layout.targets, dict(store.attributes["base"])
     return modules_of_base(run.experiment.base)

@@ -19,13 +19,13 @@ def member_table(run: Run) -> pd.DataFrame:
     Raises StoreError where there is none.
     """
     tables = []
-    if run.store_path.exists():
+    if run.has_store:
         tables.append(AdapterStore.open(run.store_path).table())
     ingested = IngestedStore.find(run.ingested_path)
     if ingested is not None:
         tables.append(ingested.table())
     if not tables:
-        raise StoreError(f"{run.directory} has no adapters yet; train or ingest some")
+        raise StoreError(f"{run.location} has no adapters yet; train or ingest some")
     return pd.concat(tables, ignore_index=True)
 
 

@@ -1,0 +1,355 @@
+"""`Run`: where the files of a run lie, and for each stage a manifest that is written last.
+
+Stages exchange files, not live objects. A manifest holds the hashes of what the
+stage read and of what it wrote; no manifest means unfinished, a matching one
+means there is nothing to do.
+
+A run is a directory, or a prefix of a bucket. In a bucket, stages work on a copy in
+a directory of this machine, and what they made is published when they are done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lorastyle.config import Experiment, load_experiment
+from lorastyle.errors import StageError
+from lorastyle.places.place import Place, place_of
+from lorastyle.records import digest
+from lorastyle.runs.location import beside, location, working_copy
+from lorastyle.runs.published import Files, files_below, publish, pull
+from lorastyle.runs.writing import json_text, write_atomically
+
+STAGES: tuple[str, ...] = ("plan", "train", "embed", "sweep", "evaluate", "report")
+"""In the order in which a whole run carries them out."""
+
+OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "plan": ("catalogue.parquet", "plan.parquet", "left_out.csv", "scrubbed.csv", "corpus"),
+    "embed": ("embedding",),
+    "sweep": ("sweep/results.parquet", "sweep/best.yaml"),
+    "evaluate": ("evaluation",),
+    "report": ("report",),
+}
+"""Files and folders that a stage publishes. Adapters are not among them: they are written to
+the bucket one by one, as they are trained or ingested."""
+IMAGES = "corpus/"
+"""Published files below it are pulled one by one, when they are first wanted."""
+
+CONFIG_FILE = "config.yaml"
+MANIFEST_VERSION = 1
+MANIFEST_KEYS = frozenset(
+    {"version", "stage", "inputs", "outputs", "output_hash", "wall_s", "finished_at"}
+)
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """Whether a stage's output is there and made from the present inputs."""
+
+    state: str
+    """`missing`, `current` or `stale`."""
+    changed: tuple[str, ...] = ()
+    """Which inputs changed, where stale."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths of a run and the experiment it was made with. Cheap to pickle."""
+
+    directory: Path
+    """Where its files are worked on: the run's directory, or a working copy of a bucket's."""
+    experiment: Experiment
+    url: str | None = None
+    """Of a run in a bucket."""
+
+    @classmethod
+    def create(cls, where: Path | str, experiment: Experiment, *, force: bool = False) -> Run:
+        """Open or make the run at a path or URL; refuse an experiment that contradicts it.
+
+        Raises StageError naming the settings that differ. `force` accepts the
+        new experiment: stages whose inputs changed are then made again.
+        """
+        run = cls._at(where, experiment)
+        content = experiment.to_yaml().encode()
+        if not run.place.create(CONFIG_FILE, content):
+            run._settle(content, force)
+        if run.url is not None:
+            write_atomically(run.config_path, content)
+        return run
+
+    def _settle(self, content: bytes, force: bool) -> None:
+        """Put this experiment in the place of the one that is there, unless they contradict."""
+        if not force:
+            recorded = Run.open(self.location).experiment
+            if recorded.hash() != self.experiment.hash():
+                changes = ", ".join(_differences(recorded, self.experiment))
+                raise StageError(
+                    f"{self.location} was made with other settings ({changes}); "
+                    "choose another --run, or --force to replace what depends on them"
+                )
+        if self.place.read(CONFIG_FILE) != content:
+            self.place.write(CONFIG_FILE, [content])
+
+    @classmethod
+    def open(cls, where: Path | str) -> Run:
+        """An existing run at a path or URL. Raises StageError where there is none."""
+        run = cls._at(where, Experiment())
+        content = run.place.read(CONFIG_FILE)
+        if content is None:
+            raise StageError(
+                f"{run.location} is not a run (no config.yaml); make one with "
+                "`lorastyle run CONFIG`"
+            )
+        if run.url is not None:
+            write_atomically(run.config_path, content)
+        return replace(run, experiment=load_experiment(run.config_path))
+
+    @classmethod
+    def _at(cls, where: Path | str, experiment: Experiment) -> Run:
+        place = location(where)
+        if isinstance(place, Path):
+            return cls(place, experiment)
+        return cls(working_copy(place), experiment, place)
+
+    @property
+    def location(self) -> Path | str:
+        """Where the run lies: what opens it, here or on another machine."""
+        return self.directory if self.url is None else self.url
+
+    @property
+    def absolute_location(self) -> Path | str:
+        """The same for a process that works in another directory."""
+        return self.directory.absolute() if self.url is None else self.url
+
+    @property
+    def place(self) -> Place:
+        """The run's files where it lies."""
+        return place_of(self.location)
+
+    @property
+    def config_path(self) -> Path:
+        return self.directory / "config.yaml"
+
+    @property
+    def corpus_path(self) -> Path:
+        """Where the procedural corpus is painted."""
+        return self.directory / "corpus"
+
+    @property
+    def catalogue_path(self) -> Path:
+        return self.directory / "catalogue.parquet"
+
+    @property
+    def plan_path(self) -> Path:
+        return self.directory / "plan.parquet"
+
+    @property
+    def store_path(self) -> Path | str:
+        """The trained adapters, beside the run's other files or in its bucket."""
+        return beside(self.location, "adapters.zarr")
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there are trained adapters, or room made for them."""
+        return place_of(self.store_path).exists("zarr.json")
+
+    @property
+    def ingested_path(self) -> Path:
+        """Where adapters from elsewhere lie."""
+        return self.directory / "ingested"
+
+    @property
+    def search_path(self) -> Path:
+        """What searching keeps: where every adapter lies in the style space."""
+        return self.directory / "search"
+
+    @property
+    def embedding_path(self) -> Path:
+        return self.directory / "embedding"
+
+    @property
+    def sweep_path(self) -> Path:
+        return self.directory / "sweep"
+
+    @property
+    def evaluation_path(self) -> Path:
+        return self.directory / "evaluation"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.evaluation_path / "metrics.json"
+
+    @property
+    def report_path(self) -> Path:
+        return self.directory / "report"
+
+    @property
+    def is_planned(self) -> bool:
+        """True where adapters are trained here; False where all come from elsewhere."""
+        return self.experiment.corpus.source != "adapters"
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that this run has."""
+        return STAGES if self.is_planned else STAGES[STAGES.index("embed") :]
+
+    def manifest_path(self, stage: str) -> Path:
+        """Of a run in a directory."""
+        return self.directory / _manifest_key(stage)
+
+    def manifest(self, stage: str) -> dict[str, Any] | None:
+        """What a finished stage recorded, or None."""
+        content = self.place.read(_manifest_key(stage))
+        if content is None:
+            return None
+        try:
+            recorded = json.loads(content)
+        except ValueError:
+            recorded = None
+        if not isinstance(recorded, dict) or not recorded.keys() >= MANIFEST_KEYS:
+            where = self.place.where(_manifest_key(stage))
+            raise StageError(f"{where} is damaged; delete it to have '{stage}' made again")
+        return recorded
+
+    def status(self, stage: str, inputs: Mapping[str, Any]) -> StageStatus:
+        """Compare a stage's manifest with the inputs it would be made from now."""
+        recorded = self.manifest(stage)
+        if recorded is None:
+            return StageStatus("missing")
+        before = recorded["inputs"]
+        now = json.loads(json.dumps(dict(inputs)))
+        changed = sorted(
+            key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
+        )
+        if changed:
+            return StageStatus("stale", tuple(changed))
+        return StageStatus("current")
+
+    def finish(
+        self, stage: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], wall_s: float
+    ) -> Mapping[str, Any]:
+        """Record a stage as done; returns its manifest. Called once its files are all in place.
+
+        In a bucket they are published first. Where another machine has finished the same
+        stage meanwhile its manifest stands, and its files take the place of ours; raises
+        StageError if it was made from other inputs.
+        """
+        manifest = {
+            "version": MANIFEST_VERSION,
+            "stage": stage,
+            "inputs": dict(inputs),
+            "outputs": dict(outputs),
+            "output_hash": digest(json.loads(json.dumps(dict(outputs)))),
+            "wall_s": round(wall_s, 3),
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        json_text(manifest)  # before anything is published
+        if stage not in OUTPUTS or self.url is None:
+            self.place.write(_manifest_key(stage), [json_text(manifest).encode()])
+            return manifest
+        manifest["files"] = self._publish(stage)
+        content = json_text(manifest).encode()
+        while not self.place.create(_manifest_key(stage), content):
+            if (standing := self.manifest(stage)) is not None:
+                self._yield_to(standing, manifest)
+                return standing
+        return manifest
+
+    def forget(self, stage: str) -> None:
+        """Have a stage look unfinished; its files stay."""
+        self.place.delete(_manifest_key(stage))
+
+    def pull(self, *stages: str) -> None:
+        """Have here what finished stages made, as their manifests list it.
+
+        Nothing to do for a run in a directory. Images wait until they are wanted. Raises
+        StageError naming a file that is gone or damaged.
+        """
+        for stage in stages:
+            files = self._files(stage)
+            wanted = {name: files[name] for name in files if not name.startswith(IMAGES)}
+            pull(self.place, self.directory, wanted)
+
+    def fetch(self, path: Path) -> Path:
+        """The file itself, pulled first if it is an image that a bucket run has and we lack."""
+        if self.url is not None and path.is_relative_to(self.directory):
+            name = path.relative_to(self.directory).as_posix()
+            if name in self._images:
+                pull(self.place, self.directory, {name: self._images[name]})
+        return path
+
+    def publish_again(self, stage: str) -> None:
+        """Add to a finished stage what was made for it since. A directory needs nothing."""
+        recorded = self.manifest(stage)
+        if self.url is not None and recorded is not None:
+            content = json_text({**recorded, "files": self._publish(stage)}).encode()
+            self.place.write(_manifest_key(stage), [content])
+
+    @cached_property
+    def _images(self) -> Files:
+        """The plan's files, as they were when first asked for."""
+        return self._files("plan")
+
+    def _files(self, stage: str) -> Files:
+        if self.url is None:
+            return {}
+        files: Files = (self.manifest(stage) or {}).get("files", {})
+        return files
+
+    def _publish(self, stage: str) -> Files:
+        return publish(self.place, self.directory, files_below(self.directory, OUTPUTS[stage]))
+
+    def _yield_to(self, standing: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+        """Take over what another machine made of the same stage at the same time."""
+        stage = ours["stage"]
+        if standing["inputs"] != json.loads(json.dumps(ours["inputs"])):
+            raise StageError(
+                f"another machine finished '{stage}' of {self.location} meanwhile, from other "
+                "inputs; use the same settings in both, and run the same command again"
+            )
+        self.pull(stage)
+
+    def upstream_hash(self, stage: str) -> str:
+        """The output hash of a finished stage, as input of the next one.
+
+        Raises StageError if it is not finished, naming the command that does it.
+        """
+        recorded = self.manifest(stage)
+        if recorded is None:
+            raise StageError(
+                f"{self.location} has no finished '{stage}' stage; "
+                f"run `lorastyle {stage} {self.location}` first"
+            )
+        return str(recorded["output_hash"])
+
+
+def _manifest_key(stage: str) -> str:
+    return f"manifests/{stage}.json"
+
+
+def _differences(recorded: Experiment, wanted: Experiment) -> list[str]:
+    before, now = (
+        _flatten(recorded.model_dump(mode="json")),
+        _flatten(wanted.model_dump(mode="json")),
+    )
+    return [
+        f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(("name", "compute."))
+    ]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
