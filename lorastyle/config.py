@@ -193,9 +193,16 @@ class ComputeConfig(Section):
     address: str | None = None
     """A Ray cluster's address; None starts a local Ray, unless a job set one."""
     n_actors: Positive | None = None
-    """Training actors. Default: one a GPU, or one a core where there is none."""
+    """Training actors, at most. Default: one a GPU, or one a core where there is none, counting
+    those that the cluster's autoscaler may add."""
     gpus_per_actor: Annotated[float, Field(ge=0)] | None = None
     """Default: 1 where the cluster has GPUs, else 0."""
+    batch_deadline_s: Annotated[float, Field(gt=0)] | None = None
+    """When a stack is given to another actor. Default: after ten times what others took."""
+    start_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
+    """How long to wait until any training actor gets a place."""
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None
+    """What a training actor's share of its machine costs an hour: then the cost so far is shown."""
     memory_gib: Annotated[float, Field(gt=0)] = 2.0
     """Working memory of the pass over the store; on a cluster, of four tasks."""
 

@@ -22,6 +22,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """A few words beside the bar."""
 
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+
 
 class Silent:
     """Shows nothing: the default of library functions."""
@@ -29,6 +32,8 @@ class Silent:
     def advance(self, n: int = 1) -> None: ...
 
     def note(self, text: str) -> None: ...
+
+    def say(self, text: str) -> None: ...
 
 
 class _Bar:
@@ -40,6 +45,9 @@ class _Bar:
 
     def note(self, text: str) -> None:
         self._bar.set_postfix_str(text)
+
+    def say(self, text: str) -> None:
+        self._bar.write(text, file=sys.stderr)
 
 
 class _Lines:
@@ -63,6 +71,9 @@ class _Lines:
 
     def note(self, text: str) -> None:
         self._note = text
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -1,24 +1,28 @@
 """Give batches of work to disposable actors, and outlive the loss of any of them.
 
-One batch is in flight per actor. An actor that fails is killed and replaced, its
-batch is tried again; a batch that keeps failing is halved, until the item at
-fault stands alone and is given up. Ray's own restarts and retries stay off: an
-actor that restarts answers calls with errors meanwhile, which burns the retries.
+One batch is in flight per actor, and an actor gets one only when it is ready: what
+is pending delays nothing, and asks the autoscaler for machines. An actor that
+fails is killed and replaced; one that has nothing left to do is killed too, so
+that its node can go. Ray's own restarts and retries stay off: an actor that
+restarts answers calls with errors meanwhile, which burns the retries.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from lorastyle.errors import LorastyleError, TrainingError
+from lorastyle.distributed.batches import Backlog, Batch
+from lorastyle.distributed.faults import Fault, Patience, fault_of
+from lorastyle.distributed.pace import Pace
+from lorastyle.distributed.watch import Loss, Watch
+from lorastyle.errors import LorastyleError, StoreError, TrainingError
 
 Item = TypeVar("Item")
 
-ATTEMPTS = 3
-"""How often a batch is tried before it is halved. Halves are tried once, single items twice."""
+TICK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,48 +30,31 @@ class Crew(Generic[Item]):
     """What the dispatcher needs to know of the actors and of the work's owner."""
 
     hire: Callable[[], Any]
-    """Make an actor with methods `ready()` and `work(items)`."""
+    """Make an actor with methods `ready() -> facts` and `work(items) -> result`."""
     size: int
     """Actors at the same time, at most."""
     deliver: Callable[[Sequence[Item], Any], None]
-    """Take the result of a batch."""
+    """Take the result of a batch; called once for each item that is done."""
     give_up: Callable[[Item, str], None]
     """Record an item that failed by itself, with the reason."""
-    on_ready: Callable[[], None] = lambda: None
-    """Told of each actor that has got ready."""
-    patience: int = 12
-    """Failures without any success between them, after which the fault is not an item's."""
-
-
-@dataclass(frozen=True)
-class _Batch(Generic[Item]):
-    items: tuple[Item, ...]
-    failures: int = 0
-
-
-def balanced_batches(items: Sequence[Item], size: int, n_workers: int) -> list[tuple[Item, ...]]:
-    """Consecutive batches of nearly equal size, at most `size`, as many as keep all workers busy.
-
-    Their number is a multiple of `n_workers`, so that all finish together.
-
-    >>> [len(batch) for batch in balanced_batches(range(33), 16, 2)]
-    [9, 8, 8, 8]
-    """
-    if not items:
-        return []
-    rounds = -(-len(items) // (size * n_workers))
-    n_batches = min(len(items), rounds * n_workers)
-    short, n_long = divmod(len(items), n_batches)
-    sizes = [short + (index < n_long) for index in range(n_batches)]
-    starts = [sum(sizes[:index]) for index in range(n_batches)]
-    return [tuple(items[start : start + count]) for start, count in zip(starts, sizes, strict=True)]
+    watch: Watch[Item] = field(default_factory=Watch)
+    errors: int = 12
+    """Errors of the work without any success between them, after which no item is at fault."""
+    losses: int = 30
+    """The same for events in which machines were lost."""
+    start_timeout_s: float = 1800.0
+    """How long to wait for any actor at all to get a place."""
+    pace: Callable[[], Pace] = Pace
+    capacity: Callable[[Any], int | None] = lambda _: None
+    """The most items an actor can take at once, from its last answer; None for any number."""
 
 
 def dispatch(crew: Crew[Item], batches: Sequence[Sequence[Item]]) -> None:
     """Have every batch done, or its items given up; leaves no actor behind.
 
     Raises the error itself where an actor cannot get ready because of the run
-    (a base model that does not load), TrainingError where nothing ever succeeds.
+    (a base model that does not load) or another attempt took the run over,
+    TrainingError where nothing ever succeeds or no actor gets a place.
     """
     dispatcher = _Dispatcher(crew, batches)
     try:
@@ -76,96 +63,185 @@ def dispatch(crew: Crew[Item], batches: Sequence[Sequence[Item]]) -> None:
         dispatcher.dismiss_all()
 
 
+@dataclass
+class _Call(Generic[Item]):
+    """A call in flight: getting ready while it has no batch, working otherwise."""
+
+    worker: str
+    actor: Any
+    since: float
+    capacity: int | None = None
+    batch: Batch[Item] | None = None
+
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.since
+
+
 class _Dispatcher(Generic[Item]):
-    """The loop's state: batches to do, and for each call in flight its actor and batch."""
+    """The loop's state: batches to do, and the calls in flight."""
 
     def __init__(self, crew: Crew[Item], batches: Sequence[Sequence[Item]]) -> None:
-        self._crew = crew
-        self._queue = deque(_Batch(tuple(batch)) for batch in batches)
-        self._calls: dict[Any, tuple[Any, _Batch[Item] | None]] = {}
-        self._failures_in_a_row = 0
+        self._crew, self._watch = crew, crew.watch
+        self._backlog = Backlog(batches)
+        self._calls: dict[Any, _Call[Item]] = {}
+        self._patience = Patience(time.monotonic, errors=crew.errors, losses=crew.losses)
+        self._pace = crew.pace()
+        self._n_hired = 0
+        self._last_sign = self._last_tick = time.monotonic()
 
     def run(self) -> None:
+        while self._backlog or self._working():
+            self._let_surplus_go()
+            self._hire()
+            self._end_overdue()
+            for call, result in self._finished():
+                self._settle(call, result)
+            self._look_around()
+
+    def _finished(self) -> list[tuple[_Call[Item], Any]]:
+        """Calls that came back, with what `ray.get` gives: a result, or the error itself."""
         import ray
 
-        while self._queue or self._working():
-            self._hire()
-            done, _ = ray.wait(list(self._calls), num_returns=1)
-            actor, batch = self._calls.pop(done[0])
-            try:
-                result = ray.get(done[0])
-            except ray.exceptions.RayError as error:
-                self._dismiss(actor)
-                self._failed(batch, error)
-            else:
-                if batch is None:
-                    self._crew.on_ready()
-                else:
-                    self._failures_in_a_row = 0
-                    self._crew.deliver(batch.items, result)
-                self._assign(actor)
+        if not self._calls:  # all machines were lost: nothing to wait for but the pause
+            time.sleep(TICK_S / 4)
+            return []
+        done, _ = ray.wait(list(self._calls), num_returns=1, timeout=TICK_S)
+        return [(self._calls.pop(reference), _outcome(reference)) for reference in done]
 
-    def _working(self) -> int:
-        return sum(batch is not None for _, batch in self._calls.values())
+    def _settle(self, call: _Call[Item], result: Any) -> None:
+        if isinstance(result, Exception):
+            self._failed(call, fault_of(result))
+            return
+        self._last_sign = time.monotonic()
+        call.capacity = self._crew.capacity(result)
+        if call.batch is None:
+            self._watch.ready(call.worker, result if isinstance(result, dict) else {})
+        else:
+            self._delivered(call, call.batch, result)
+        self._assign(call)
+
+    def _delivered(self, call: _Call[Item], batch: Batch[Item], result: Any) -> None:
+        self._patience.succeeded()
+        self._pace.record(len(batch.items), call.elapsed_s())
+        self._watch.delivered(call.worker, batch.items, result)
+        self._crew.deliver(batch.items, result)
+        for reference, other in list(self._calls.items()):
+            if other.batch is batch:
+                del self._calls[reference]
+                self._dismiss(other, Loss.SURPLUS, "another actor was faster")
+
+    def _assign(self, call: _Call[Item]) -> None:
+        """Work for an actor that has none; without any it is let go."""
+        if self._backlog:
+            self._give(call, self._backlog.take(call.capacity), duplicate=False)
+        elif batch := self._straggler(call.capacity):
+            self._give(call, batch, duplicate=True)
+        else:
+            self._dismiss(call, Loss.SURPLUS, "nothing left to do")
+
+    def _give(self, call: _Call[Item], batch: Batch[Item], *, duplicate: bool) -> None:
+        self._watch.assigned(call.worker, batch.items, duplicate=duplicate)
+        call.batch, call.since = batch, time.monotonic()
+        self._calls[call.actor.work.remote(batch.items)] = call
+
+    def _straggler(self, capacity: int | None = None) -> Batch[Item] | None:
+        """A batch that one actor alone has worked on for far too long."""
+        copies: dict[int, list[_Call[Item]]] = {}
+        for call in self._calls.values():
+            copies.setdefault(id(call.batch), []).append(call)
+        for call, *others in copies.values():
+            if call.batch is None or others:
+                continue
+            n = len(call.batch.items)
+            if (capacity is None or n <= capacity) and self._pace.straggles(n, call.elapsed_s()):
+                return call.batch
+        return None
 
     def _hire(self) -> None:
-        """Actors not yet ready hold no batch, so a cluster that is still growing delays none."""
-        wanted = min(self._crew.size, len(self._queue) + self._working())
-        while len(self._calls) < wanted:
-            actor = self._crew.hire()
-            self._calls[actor.ready.remote()] = (actor, None)
+        """As many actors as there is work for; after losses not at once."""
+        if time.monotonic() < self._patience.hire_after:
+            return
+        while len(self._calls) < min(self._crew.size, self._wanted()):
+            self._n_hired += 1
+            call = _Call[Item](f"actor-{self._n_hired}", self._crew.hire(), time.monotonic())
+            self._calls[call.actor.ready.remote()] = call
+            self._watch.hired(call.worker)
 
-    def _assign(self, actor: Any) -> None:
-        if self._queue:
-            batch = self._queue.popleft()
-            self._calls[actor.work.remote(batch.items)] = (actor, batch)
-        else:
-            self._dismiss(actor)
+    def _wanted(self) -> int:
+        duplicate = not self._backlog and self._straggler() is not None
+        return len(self._backlog) + self._working() + duplicate
 
-    def _failed(self, batch: _Batch[Item] | None, error: Exception) -> None:
-        reason = reason_of(error)
-        self._failures_in_a_row += 1
-        if batch is None:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, LorastyleError):
-                raise cause from error
-        else:
-            self._put_back(batch, reason)
-        if self._failures_in_a_row >= self._crew.patience:
+    def _let_surplus_go(self) -> None:
+        """Pending actors that would find nothing to do ask for machines that nobody needs."""
+        pending = [item for item in self._calls.items() if item[1].batch is None]
+        n_needed = self._wanted() - self._working()
+        for reference, call in pending[n_needed:]:
+            del self._calls[reference]
+            self._dismiss(call, Loss.SURPLUS, "nothing left to do")
+
+    def _end_overdue(self) -> None:
+        for reference, call in list(self._calls.items()):
+            if call.batch is None or not self._pace.is_overdue(
+                len(call.batch.items), call.elapsed_s()
+            ):
+                continue
+            del self._calls[reference]
+            reason = f"no result after {call.elapsed_s():.0f} s"
+            self._failed(call, Fault(Loss.OVERDUE, reason, TimeoutError(reason)))
+
+    def _failed(self, call: _Call[Item], fault: Fault) -> None:
+        self._dismiss(call, fault.loss, fault.reason)
+        if fault.ends_the_run or (call.batch is None and _is_the_runs(fault.cause)):
+            raise fault.cause
+        if call.batch is not None and not self._has_another(call.batch):
+            item = self._backlog.put_back(call.batch, fault.loss)
+            if item is not None:
+                self._watch.gave_up(item, fault.reason)
+                self._crew.give_up(item, fault.reason)
+        self._patience.failed(fault)
+
+    def _has_another(self, batch: Batch[Item]) -> bool:
+        return any(call.batch is batch for call in self._calls.values())
+
+    def _working(self) -> int:
+        """Batches being worked on, each counted once for every actor that does."""
+        return sum(call.batch is not None for call in self._calls.values())
+
+    def _look_around(self) -> None:
+        now = time.monotonic()
+        if now - self._last_tick < TICK_S:
+            return
+        self._last_tick = now
+        self._watch.tick()
+        waited_s = now - self._last_sign
+        if not self._working() and waited_s > self._crew.start_timeout_s:
             raise TrainingError(
-                f"{self._failures_in_a_row} attempts failed one after another, the last with: "
-                f"{reason}; mend the cause and run the same command again"
-            ) from error
+                f"no actor got ready in {waited_s:.0f} s ({len(self._calls)} wait for a place); "
+                "check that the cluster can offer what one asks for, and its autoscaler's log"
+            )
 
-    def _put_back(self, batch: _Batch[Item], reason: str) -> None:
-        if batch.failures + 1 < ATTEMPTS:
-            self._queue.appendleft(_Batch(batch.items, batch.failures + 1))
-        elif len(batch.items) > 1:
-            middle = len(batch.items) // 2
-            for half in (batch.items[middle:], batch.items[:middle]):
-                tries = 1 if len(half) > 1 else 2
-                self._queue.appendleft(_Batch(half, ATTEMPTS - tries))
-        else:
-            self._crew.give_up(batch.items[0], reason)
-
-    def _dismiss(self, actor: Any) -> None:
+    def _dismiss(self, call: _Call[Item], loss: Loss, reason: str) -> None:
         import ray
 
-        ray.kill(actor)
+        ray.kill(call.actor)
+        self._watch.lost(call.worker, loss, reason)
 
     def dismiss_all(self) -> None:
         """Kill the actors of all calls in flight."""
-        for actor, _ in self._calls.values():
-            self._dismiss(actor)
+        for call in self._calls.values():
+            self._dismiss(call, Loss.SURPLUS, "the fleet is dissolved")
         self._calls.clear()
 
 
-def reason_of(error: BaseException) -> str:
-    """One line: the cause's type and message, without Ray's traceback.
+def _outcome(reference: Any) -> Any:
+    import ray
 
-    >>> reason_of(ValueError("too   bad"))
-    'ValueError: too bad'
-    """
-    cause = getattr(error, "cause", None) or error
-    text = " ".join(str(cause).split())
-    return f"{type(cause).__name__}: {text}"[:500]
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return error
+
+
+def _is_the_runs(cause: BaseException) -> bool:
+    """True where no actor will ever get ready, whatever machine it is on."""
+    return isinstance(cause, LorastyleError) and not isinstance(cause, StoreError)

@@ -6,19 +6,24 @@ are left alone, so that whatever is interrupted is continued by the same command
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
-import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lorastyle.base.lookup import base_identity
-from lorastyle.config import ComputeConfig
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
-from lorastyle.distributed.dispatch import Crew, balanced_batches, dispatch
+from lorastyle.distributed.dispatch import Crew, dispatch
 from lorastyle.distributed.materials import index_catalogue
+from lorastyle.distributed.metrics import FleetMetrics
+from lorastyle.distributed.pace import Pace
 from lorastyle.distributed.session import Session, opened
+from lorastyle.distributed.sizing import CrewSize, crew_size, offer_of_cluster
+from lorastyle.distributed.stacks import stacks_of
+from lorastyle.distributed.telemetry import Telemetry
 from lorastyle.distributed.work import (
     Done,
     Task,
@@ -30,9 +35,13 @@ from lorastyle.distributed.work import (
     train_batch,
 )
 from lorastyle.errors import StoreError, TrainingError
-from lorastyle.progress import Progress, progress
+from lorastyle.places.place import place_of
+from lorastyle.progress import progress
 from lorastyle.runs import Run, StageOutcome, carry_out
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
+
+LOG_FILE = "logs/train.jsonl"
+"""Every event of every attempt, a JSON line each, with the adapters' ids."""
 
 
 def train(run: Run, *, session: Session | None = None, force: bool = False) -> StageOutcome:
@@ -86,30 +95,46 @@ def _discard_other(path: Path, tasks: Sequence[Task]) -> None:
 
 
 def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
+    compute, settings = run.experiment.compute, run.experiment.training
+    size = crew_size(compute, offer_of_cluster(), -(-len(tasks) // settings.stack))
+    stacks = stacks_of(place_of(run.directory), tasks, settings.stack, size.n_actors)
+    # Stacks are done whole, even where some of their rows are there: a resumed run then
+    # computes the same sums, and writes the same bytes.
+    stacks = [stack for stack in stacks if any(task.spec.row in todo for task in stack)]
+    with progress("train", len(todo), "adapters") as shown:
+        telemetry = Telemetry(
+            todo,
+            shown,
+            log=run.directory / LOG_FILE,
+            metrics=FleetMetrics(run.experiment.name),
+            gpus_per_actor=size.gpus_per_actor,
+            price_per_hour=compute.price_per_hour,
+        )
+        try:
+            dispatch(_crew(run, root, len(tasks), size, telemetry), stacks)
+        finally:
+            telemetry.finish()
+
+
+def _crew(run: Run, root: Path, n_rows: int, size: CrewSize, telemetry: Telemetry) -> Crew[Task]:
     import ray
 
-    compute, settings = run.experiment.compute, run.experiment.training
-    n_actors, n_gpus = crew_size(compute, ray.cluster_resources())
-    # Stacks are cut from the whole plan and done whole, even where some of their rows
-    # are there: a resumed run then computes the same sums, and writes the same bytes.
-    stacks = balanced_batches(tasks, settings.stack, n_actors)
-    stacks = [stack for stack in stacks if any(task.spec.row in todo for task in stack)]
+    compute = run.experiment.compute
     actor_class = ray.remote(TrainingActor).options(
-        num_cpus=1, num_gpus=n_gpus, max_restarts=0, max_task_retries=0
+        num_cpus=1, num_gpus=size.gpus_per_actor, max_restarts=0, max_task_retries=0
     )
     directory = run.directory.absolute()
-    with progress("train", len(todo), "adapters") as shown:
-        tally = _Tally(len(todo), shown)
-        crew = Crew[Task](
-            hire=lambda: actor_class.remote(directory, root, len(tasks)),
-            size=n_actors,
-            on_ready=tally.begin,
-            deliver=lambda _, dones: tally.count(done for done in dones if done.row in todo),
-            give_up=lambda task, reason: tally.count(
-                [give_up(AdapterStore.open(run.store_path), task, reason)]
-            ),
-        )
-        dispatch(crew, stacks)
+    return Crew[Task](
+        hire=lambda: actor_class.remote(directory, root, n_rows),
+        size=size.n_actors,
+        deliver=lambda _, dones: telemetry.count(dones),
+        give_up=lambda task, reason: telemetry.count(
+            [give_up(AdapterStore.open(run.store_path), task, reason)]
+        ),
+        watch=telemetry,
+        start_timeout_s=compute.start_timeout_s,
+        pace=lambda: Pace(deadline_s=compute.batch_deadline_s),
+    )
 
 
 class TrainingActor:
@@ -119,7 +144,7 @@ class TrainingActor:
         self._directory, self._root, self._n_rows = directory, root, n_rows
         self._bench: Workbench | None = None
 
-    def ready(self) -> None:
+    def ready(self) -> dict[str, Any]:
         """Load the base model. Not in the constructor, whose errors Ray turns into text."""
         import torch
 
@@ -127,6 +152,7 @@ class TrainingActor:
             # One core an actor: two threads on two busy cores are slower than one.
             torch.set_num_threads(1)
         self._bench = open_workbench(self._directory, self._root, self._n_rows)
+        return _whereabouts()
 
     def work(self, tasks: Sequence[Task]) -> list[Done]:
         """Train one stack."""
@@ -134,49 +160,12 @@ class TrainingActor:
         return train_batch(self._bench, tasks)
 
 
-def crew_size(compute: ComputeConfig, resources: Mapping[str, float]) -> tuple[int, float]:
-    """How many actors, and how many GPUs each: one a GPU, or one a core where there is none.
+def _whereabouts() -> dict[str, Any]:
+    """Which machine and device this process is on, for the log."""
+    import torch
 
-    >>> crew_size(ComputeConfig(), {"CPU": 2.0})
-    (2, 0.0)
-    >>> crew_size(ComputeConfig(gpus_per_actor=0.5), {"CPU": 16.0, "GPU": 2.0})
-    (4, 0.5)
-    """
-    n_gpus = resources.get("GPU", 0.0)
-    per_actor = compute.gpus_per_actor
-    if per_actor is None:
-        per_actor = 1.0 if n_gpus else 0.0
-    slots = n_gpus / per_actor if per_actor else resources.get("CPU", 1.0)
-    return compute.n_actors or max(1, int(slots)), per_actor
-
-
-class _Tally:
-    """Counts adapters as they come, and says how fast and how long still."""
-
-    def __init__(self, total: int, shown: Progress) -> None:
-        self._total, self._shown = total, shown
-        self._n_done = self._n_unusable = 0
-        self._start: float | None = None
-
-    def begin(self) -> None:
-        """The first actor is ready; loading the base model is no part of the pace."""
-        self._start = self._start or time.monotonic()
-
-    def count(self, dones: Iterable[Done]) -> None:
-        statuses = [done.status for done in dones]
-        self._n_done += len(statuses)
-        self._n_unusable += sum(status != "ok" for status in statuses)
-        self._shown.note(self._pace())
-        self._shown.advance(len(statuses))
-
-    def _pace(self) -> str:
-        elapsed_s = time.monotonic() - (self._start or 0.0)
-        if not self._n_done or not self._start or not elapsed_s:
-            return ""
-        rate = self._n_done / elapsed_s
-        unusable = f", {self._n_unusable} unusable" if self._n_unusable else ""
-        left_s = (self._total - self._n_done) / rate
-        return f"{3600 * rate:.0f} adapters/h, {left_s:.0f} s left{unusable}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"node": platform.node(), "pid": os.getpid(), "device": device}
 
 
 def _refuse_failures(store: AdapterStore, tasks: Sequence[Task]) -> None:

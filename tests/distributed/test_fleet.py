@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lorastyle.config import ComputeConfig, Experiment
+from lorastyle.config import Experiment
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
-from lorastyle.distributed.fleet import crew_size, train
+from lorastyle.distributed.fleet import train
 from lorastyle.distributed.session import Session
 from lorastyle.errors import StageError, TrainingError
 from lorastyle.runs import Run
@@ -145,20 +145,3 @@ def test_other_settings_are_refused_unless_forced(
     outcome = train(other, force=True)
     assert outcome.outputs["by_status"] == {"ok": N_ADAPTERS}
     assert AdapterStore.open(other.store_path).rank == 3
-
-
-@pytest.mark.parametrize(
-    ("compute", "resources", "expected"),
-    [
-        ({}, {"CPU": 2.0}, (2, 0.0)),
-        ({}, {"CPU": 16.0, "GPU": 4.0}, (4, 1.0)),
-        ({"n_actors": 3}, {"CPU": 16.0}, (3, 0.0)),
-        ({"gpus_per_actor": 0}, {"CPU": 2.0, "GPU": 4.0}, (2, 0.0)),
-        ({"gpus_per_actor": 0.25}, {"CPU": 8.0, "GPU": 1.0}, (4, 0.25)),
-        ({}, {}, (1, 0.0)),
-    ],
-)
-def test_a_fleet_fills_the_cluster_it_is_given(
-    compute: dict[str, float], resources: dict[str, float], expected: tuple[int, float]
-) -> None:
-    assert crew_size(ComputeConfig.model_validate(compute), resources) == expected
