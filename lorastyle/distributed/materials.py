@@ -2,13 +2,14 @@
 
 Everything frozen is computed once. Latents depend on the image alone and are kept
 in the run, one small file an image, so that all actors and later attempts share
-them. Texts carry each adapter's own identifier and are embedded as needed.
+them; of a run in a bucket a copy stays on each machine. Texts carry each adapter's
+own identifier and are embedded as needed.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ import pandas as pd
 
 from lorastyle.corpus.captions import with_identifier
 from lorastyle.errors import CorpusError
+from lorastyle.places.place import Place
 from lorastyle.records import AdapterSpec
-from lorastyle.runs import write_atomically
+from lorastyle.runs import Run, write_atomically
 
 Array = npt.NDArray[np.float32]
 
@@ -55,15 +57,67 @@ def images_of(spec: AdapterSpec, images: Mapping[str, CataloguedImage]) -> list[
 
 
 @dataclass(frozen=True)
-class LatentCache:
-    """Mean and standard deviation of each image's latent, in one file an image.
+class KeptArrays:
+    """Arrays in files of a directory, and in a bucket behind it where the run lies in one.
 
-    `directory` belongs to one base model. A file is replaced whole, so two actors
-    that encode the same image do harmless double work.
+    A file is replaced whole, and two processes that make the same array do harmless
+    double work. What is damaged counts as absent.
     """
 
     directory: Path
+    bucket: Place | None = None
+
+    @classmethod
+    def of(cls, run: Run, *names: str) -> KeptArrays:
+        """Those in this folder of a run."""
+        directory, place = run.directory, run.place
+        for name in names:
+            directory, place = directory / name, place.child(name)
+        return cls(directory, None if run.url is None else place)
+
+    def find(self, name: str) -> npt.NDArray[Any] | None:
+        """From here, or else from the bucket; None where it is nowhere."""
+        known = _load(self.directory / f"{name}.npy")
+        if known is not None or self.bucket is None:
+            return known
+        content = self.bucket.read(f"{name}.npy")
+        known = None if content is None else _load(io.BytesIO(content))
+        if content is not None and known is not None:
+            write_atomically(self.directory / f"{name}.npy", content, durable=False)
+        return known
+
+    def keep(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Write it here and to the bucket."""
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        if self.bucket is not None:
+            self.bucket.write(f"{name}.npy", [buffer.getvalue()])
+        write_atomically(self.directory / f"{name}.npy", buffer.getvalue())
+
+
+def _load(file: Path | io.BytesIO) -> npt.NDArray[Any] | None:
+    try:
+        return np.asarray(np.load(file, allow_pickle=False))
+    except (OSError, ValueError, EOFError):  # absent, or cut short by a full disk
+        return None
+
+
+@dataclass(frozen=True)
+class LatentCache:
+    """Mean and standard deviation of each image's latent, in one file an image.
+
+    `kept` belongs to one base model. `fetch` brings an image to this machine.
+    """
+
+    kept: KeptArrays
     base: Any
+    fetch: Callable[[Path], Path] = Path
+
+    @classmethod
+    def of(cls, run: Run, base: Any) -> LatentCache:
+        """That of a run, with its images."""
+        kept = KeptArrays.of(run, "latents", base.identity.sha256[:16])
+        return cls(kept, base, run.fetch)
 
     def load(self, images: Sequence[CataloguedImage]) -> tuple[Array, Array]:
         """Means and standard deviations, both (m, C, h, w); encodes what is not there yet."""
@@ -71,18 +125,8 @@ class LatentCache:
         return stacked[:, 0], stacked[:, 1]
 
     def _latent(self, image: CataloguedImage) -> Array:
-        known = self._read(image)
-        return self._encode(image) if known is None else known
-
-    def _path(self, image: CataloguedImage) -> Path:
-        return self.directory / f"{image.content_hash}.npy"
-
-    def _read(self, image: CataloguedImage) -> Array | None:
-        try:
-            latent = np.load(self._path(image))
-        except (OSError, ValueError, EOFError):  # absent, or cut short by a full disk
-            return None
-        return np.asarray(latent, np.float32)
+        known = self.kept.find(image.content_hash)
+        return self._encode(image) if known is None else np.asarray(known, np.float32)
 
     def _encode(self, image: CataloguedImage) -> Array:
         from lorastyle.base.images import load_image
@@ -90,16 +134,11 @@ class LatentCache:
 
         # Alone, because a batch's size changes the last bits: which images are encoded
         # together depends on the actors' race, and the weights must not.
-        pixels = load_image(image.path, self.base.identity.image_size)
+        pixels = load_image(self.fetch(image.path), self.base.identity.image_size)
         mean, std = encode_images(self.base, np.stack([pixels]))
         latent = np.concatenate([mean, std])
-        self._write(image, latent)
+        self.kept.keep(image.content_hash, latent)
         return latent
-
-    def _write(self, image: CataloguedImage, latent: Array) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, latent)
-        write_atomically(self._path(image), buffer.getvalue())
 
 
 def texts_of(

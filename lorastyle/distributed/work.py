@@ -6,26 +6,25 @@ one stack of adapters and writes their rows itself; only small records go back.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lorastyle.config import TrainingConfig
-from lorastyle.corpus.stage import read_catalogue
+from lorastyle.corpus.stage import corpus_root, read_catalogue
 from lorastyle.distributed.materials import (
     CataloguedImage,
+    KeptArrays,
     LatentCache,
     images_of,
     index_catalogue,
     texts_of,
 )
 from lorastyle.errors import LorastyleError
+from lorastyle.places.place import Place
 from lorastyle.records import AdapterSpec, digest
-from lorastyle.runs import Run, write_atomically
+from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore
 
 SPEED_SETTINGS = {"stack", "checkpoint_every"}
@@ -61,7 +60,8 @@ class Workbench:
     prior: Any
     """Encoded regularisation images, or None."""
     store: AdapterStore
-    checkpoints: Path
+    checkpoints: Place
+    """Where the run lies: a stack goes on there where another machine was lost."""
 
 
 def determining(settings: TrainingConfig) -> dict[str, Any]:
@@ -94,33 +94,39 @@ def make_tasks(
     ]
 
 
-def open_workbench(directory: Path, root: Path, n_rows: int) -> Workbench:
+def open_workbench(location: Path | str, root: Path, n_rows: int) -> Workbench:
     """Load the base model once, and open the run's store, making it if it is not there.
 
-    Any number of processes may do this at the same time.
+    `root` is the folder of images as the driver sees it; those that a bucket run painted
+    itself are fetched to this machine instead. Any number of processes may do this at the
+    same time.
     """
     import torch
 
     from lorastyle.base.loading import load_base
 
-    run = Run.open(directory)
+    run = Run.open(location)
     settings = run.experiment.training
     base = load_base(
         run.experiment.base, device="cuda" if torch.cuda.is_available() else torch.device("cpu")
     )
-    latents = LatentCache(directory / "latents" / base.identity.sha256[:16], base)
     return Workbench(
         base=base,
         settings=settings,
-        images=index_catalogue(read_catalogue(run), root),
-        latents=latents,
-        prior=_prior(directory, base, settings) if settings.prior_weight > 0 else None,
+        images=index_catalogue(read_catalogue(run), _images_here(run, root)),
+        latents=LatentCache.of(run, base),
+        prior=_prior(run, base, settings) if settings.prior_weight > 0 else None,
         store=_open_store(run.store_path, base, settings, n_rows),
-        checkpoints=directory / "checkpoints",
+        checkpoints=run.place.child("checkpoints"),
     )
 
 
-def _open_store(path: Path, base: Any, settings: TrainingConfig, n_rows: int) -> AdapterStore:
+def _images_here(run: Run, root: Path) -> Path:
+    own = run.url is not None and run.experiment.corpus.source == "procedural"
+    return corpus_root(run) if own else root
+
+
+def _open_store(path: Path | str, base: Any, settings: TrainingConfig, n_rows: int) -> AdapterStore:
     from lorastyle.adapters.initial import initial_vector
     from lorastyle.adapters.targets import layout_of
 
@@ -147,6 +153,7 @@ def train_batch(bench: Workbench, tasks: Sequence[Task]) -> list[Done]:
     An adapter whose images or captions cannot be used is recorded as failed, and
     the others go on. Errors of the training itself are the caller's to handle.
     """
+    from lorastyle.training.checkpoint import CheckpointFile
     from lorastyle.training.trainer import train_stack
 
     items, done = [], []
@@ -157,8 +164,9 @@ def train_batch(bench: Workbench, tasks: Sequence[Task]) -> list[Done]:
             done.append(give_up(bench.store, task, f"{type(error).__name__}: {error}"))
     if not items:
         return done
+    name = f"{digest([task.digest for task, _ in items])[:24]}.safetensors"
     checkpoint = (
-        bench.checkpoints / f"{digest([task.digest for task, _ in items])[:24]}.safetensors"
+        CheckpointFile(bench.checkpoints, name) if bench.settings.checkpoint_every else None
     )
     trained = train_stack(
         bench.base.unet,
@@ -166,13 +174,14 @@ def train_batch(bench: Workbench, tasks: Sequence[Task]) -> list[Done]:
         [item for _, item in items],
         bench.settings,
         prior=bench.prior,
-        checkpoint=checkpoint if bench.settings.checkpoint_every else None,
+        checkpoint=checkpoint,
     )
     done += [
         _commit(bench.store, task, adapter)
         for (task, _), adapter in zip(items, trained, strict=True)
     ]
-    checkpoint.unlink(missing_ok=True)
+    if checkpoint is not None:
+        checkpoint.remove()
     return done
 
 
@@ -202,7 +211,7 @@ def _item(bench: Workbench, spec: AdapterSpec) -> Any:
     return TrainingItem(latents_mean=mean, latents_std=std, text=text, spec=spec)
 
 
-def _prior(directory: Path, base: Any, settings: TrainingConfig) -> Any:
+def _prior(run: Run, base: Any, settings: TrainingConfig) -> Any:
     """Regularisation images, sampled from the base model once and kept in the run."""
     from lorastyle.base.latents import encode_captions, encode_images
     from lorastyle.training.trainer import EncodedImages
@@ -210,13 +219,13 @@ def _prior(directory: Path, base: Any, settings: TrainingConfig) -> Any:
     key = digest(
         [base.identity.sha256, settings.prior_caption, settings.n_prior_images, settings.seed]
     )[:24]
-    path = directory / "prior" / f"{key}.npy"
     captions = [settings.prior_caption] * settings.n_prior_images
-    if not path.exists():
+    kept = KeptArrays.of(run, "prior")
+    pixels = kept.find(key)
+    if pixels is None:
         from lorastyle.base.sampling import sample
 
-        buffer = io.BytesIO()
-        np.save(buffer, sample(base, captions, seed=settings.seed))
-        write_atomically(path, buffer.getvalue())
-    mean, std = encode_images(base, np.load(path))
+        pixels = sample(base, captions, seed=settings.seed)
+        kept.keep(key, pixels)
+    mean, std = encode_images(base, pixels)
     return EncodedImages(latents_mean=mean, latents_std=std, text=encode_captions(base, captions))

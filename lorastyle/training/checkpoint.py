@@ -5,17 +5,30 @@ Noise is keyed by step, so weights, Adam's state and the losses so far are all.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from lorastyle.runs import write_atomically
+from lorastyle.places.place import Place
 
 CHECKPOINT_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """Where a stack's checkpoint is kept: beside the run, so that it outlives this machine."""
+
+    place: Place
+    name: str
+
+    def remove(self) -> None:
+        """Once the result is safe."""
+        self.place.delete(self.name)
 
 
 @dataclass(frozen=True)
@@ -37,30 +50,42 @@ class TrainingState:
         return dict(vars(self))
 
 
-def write_checkpoint(path: Path, state: TrainingState, identity: str) -> None:
-    """Replace the checkpoint at `path`; a reader sees the old one or the new one.
+def write_checkpoint(file: CheckpointFile, state: TrainingState, identity: str) -> None:
+    """Replace the checkpoint; a reader sees the old one or the new one.
 
     `identity` is a digest of everything that determines the result.
     """
     tensors = {name: tensor.detach().cpu() for name, tensor in state.tensors().items()}
-    write_atomically(path, save(tensors, {"version": CHECKPOINT_VERSION, "identity": identity}))
+    content = save(tensors, {"version": CHECKPOINT_VERSION, "identity": identity})
+    file.place.write(file.name, [content])
 
 
-def resume(path: Path, state: TrainingState, identity: str) -> int:
+def resume(file: CheckpointFile, state: TrainingState, identity: str) -> int:
     """Load the checkpoint of exactly this work into `state`; the number of steps done.
 
     A checkpoint only saves time: one that is missing, damaged, or of other
     adapters or settings (another `identity`) is passed over, and 0 returned.
     """
+    content = file.place.read(file.name)
+    if content is None or _facts(content) != {"version": CHECKPOINT_VERSION, "identity": identity}:
+        return 0
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata != {"version": CHECKPOINT_VERSION, "identity": identity}:
-                return 0
-            saved = {name: file.get_tensor(name) for name in state.tensors()}
-    except (FileNotFoundError, SafetensorError):
+        saved = load(content)
+    except SafetensorError:
         return 0
     with torch.no_grad():
         for name, tensor in state.tensors().items():
             tensor.copy_(saved[name])
     return int(saved["adam_step"])
+
+
+def _facts(content: bytes) -> Any:
+    """What a safetensors file says of itself; None where it is none.
+
+    It begins with the length of its JSON header, 8 bytes little-endian.
+    """
+    length = int.from_bytes(content[:8], "little")
+    try:
+        return json.loads(content[8 : 8 + length])["__metadata__"]
+    except (ValueError, KeyError, TypeError):
+        return None

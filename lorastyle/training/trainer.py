@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,12 @@ from lorastyle.config import TrainingConfig
 from lorastyle.errors import TrainingError
 from lorastyle.records import AdapterSpec, digest
 from lorastyle.training.batches import Batches, EncodedImages, TrainingItem, check_items
-from lorastyle.training.checkpoint import TrainingState, resume, write_checkpoint
+from lorastyle.training.checkpoint import (
+    CheckpointFile,
+    TrainingState,
+    resume,
+    write_checkpoint,
+)
 from lorastyle.training.objective import adapter_losses
 from lorastyle.training.optimizer import clip_each, make_optimizer
 
@@ -53,16 +57,16 @@ def train_stack(
     settings: TrainingConfig,
     *,
     prior: EncodedImages | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: CheckpointFile | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> list[TrainedAdapter]:
     """Train all items together, on the device the U-Net is on.
 
     Items may have different numbers of images; all else has one shape. `prior`
     holds regularisation images, for `settings.prior_weight` > 0: each step then
-    takes as many of them as of the item's own. With a `checkpoint` path and
+    takes as many of them as of the item's own. With a `checkpoint` file and
     `settings.checkpoint_every` > 0, an interrupted call is continued by the next
-    one and ends in the same bits (CPU); deleting the file is the caller's, once
+    one and ends in the same bits (CPU); removing the file is the caller's, once
     the result is safe. `on_step` is told the number of steps done.
 
     An adapter that diverges spoils nobody else's. Raises TrainingError for items
@@ -120,16 +124,19 @@ class _StackRun:
         self._losses = torch.zeros(settings.n_steps, len(items), device=stack.weights.device)
 
     def optimise(
-        self, checkpoint: Path | None, identity: str, on_step: Callable[[int], None] | None
+        self,
+        checkpoint: CheckpointFile | None,
+        identity: str,
+        on_step: Callable[[int], None] | None,
     ) -> npt.NDArray[np.float32]:
         """Make the steps that are left; losses (n_steps, K)."""
         every, n_steps = self._settings.checkpoint_every, self._settings.n_steps
-        path = checkpoint if every else None
-        done = resume(path, self._state(), identity) if path else 0
+        file = checkpoint if every else None
+        done = resume(file, self._state(), identity) if file else 0
         for step in range(done, n_steps):
             self._step(step)
-            if path and (step + 1) % every == 0:
-                write_checkpoint(path, self._state(), identity)
+            if file and (step + 1) % every == 0:
+                write_checkpoint(file, self._state(), identity)
             if on_step is not None:
                 on_step(step + 1)
         return self._losses.cpu().numpy()

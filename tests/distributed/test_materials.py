@@ -10,6 +10,7 @@ import pytest
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
 from lorastyle.distributed.materials import (
     CataloguedImage,
+    KeptArrays,
     LatentCache,
     images_of,
     index_catalogue,
@@ -38,7 +39,7 @@ def test_cached_latents_are_what_the_encoder_says(
     from lorastyle.base.images import load_image
     from lorastyle.base.latents import encode_images
 
-    cache = LatentCache(tmp_path / "latents", base)
+    cache = LatentCache(KeptArrays(tmp_path / "latents"), base)
     cache.load(images[:2])
     mean, std = cache.load(images)
     expected = encode_images(base, np.stack([load_image(image.path, 32) for image in images]))
@@ -49,15 +50,16 @@ def test_cached_latents_are_what_the_encoder_says(
 def test_an_image_is_encoded_once_even_if_asked_for_in_another_order(
     base: Any, images: list[CataloguedImage], tmp_path: Path
 ) -> None:
-    mean, _ = LatentCache(tmp_path / "latents", base).load(images)
-    again, _ = LatentCache(tmp_path / "latents", None).load(images[::-1])
+    kept = KeptArrays(tmp_path / "latents")
+    mean, _ = LatentCache(kept, base).load(images)
+    again, _ = LatentCache(kept, None).load(images[::-1])
     assert (again == mean[::-1]).all()
 
 
 def test_a_cut_latent_file_is_made_again(
     base: Any, images: list[CataloguedImage], tmp_path: Path
 ) -> None:
-    cache = LatentCache(tmp_path / "latents", base)
+    cache = LatentCache(KeptArrays(tmp_path / "latents"), base)
     mean, _ = cache.load(images[:1])
     path = next((tmp_path / "latents").iterdir())
     path.write_bytes(path.read_bytes()[:-5])

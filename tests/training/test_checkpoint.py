@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lorastyle.places.place import place_of
+from lorastyle.training.checkpoint import CheckpointFile
 from lorastyle.training.trainer import train_stack
 
 
@@ -20,6 +22,10 @@ def interrupt_after(n_steps):
     return on_step
 
 
+def file_at(path):
+    return CheckpointFile(place_of(path.parent), path.name)
+
+
 @pytest.fixture
 def settings(settings):
     return settings.model_copy(update={"n_steps": 7, "checkpoint_every": 2})
@@ -31,14 +37,21 @@ def interrupted(unet, epsilon_scheduler, items, settings, tmp_path):
     path = tmp_path / "stack.safetensors"
     with pytest.raises(MachineGoneError):
         train_stack(
-            unet, epsilon_scheduler, items, settings, checkpoint=path, on_step=interrupt_after(5)
+            unet,
+            epsilon_scheduler,
+            items,
+            settings,
+            checkpoint=file_at(path),
+            on_step=interrupt_after(5),
         )
     return path
 
 
 def steps_made(unet, scheduler, items, settings, path):
     made = []
-    trained = train_stack(unet, scheduler, items, settings, checkpoint=path, on_step=made.append)
+    trained = train_stack(
+        unet, scheduler, items, settings, checkpoint=file_at(path), on_step=made.append
+    )
     return made, trained
 
 
@@ -74,8 +87,11 @@ def test_a_checkpoint_of_other_work_is_passed_over(
     assert made[0] == 1
 
 
-def test_a_damaged_checkpoint_is_passed_over(unet, epsilon_scheduler, items, settings, interrupted):
-    interrupted.write_bytes(interrupted.read_bytes()[:-100])
+@pytest.mark.parametrize("n_bytes", [0, 7, 40, -100])
+def test_a_damaged_checkpoint_is_passed_over(
+    unet, epsilon_scheduler, items, settings, interrupted, n_bytes
+):
+    interrupted.write_bytes(interrupted.read_bytes()[:n_bytes])
     made, _ = steps_made(unet, epsilon_scheduler, items, settings, interrupted)
     assert made[0] == 1
 
