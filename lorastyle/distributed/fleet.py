@@ -25,7 +25,7 @@ from lorastyle.distributed.sizing import CrewSize, crew_size, offer_of_cluster
 from lorastyle.distributed.stacks import stacks_of
 from lorastyle.distributed.telemetry import Telemetry
 from lorastyle.distributed.work import (
-    Done,
+    Report,
     Task,
     Workbench,
     determining,
@@ -39,7 +39,11 @@ from lorastyle.places.place import place_of
 from lorastyle.progress import progress
 from lorastyle.runs import Run, StageOutcome, carry_out
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
+from lorastyle.store.epochs import EpochLog, Fence
 
+JOB_VARIABLE = "RAY_JOB_SUBMISSION_ID"
+EPOCHS = "epochs"
+"""Where in the run each attempt says that it has taken over."""
 LOG_FILE = "logs/train.jsonl"
 """Every event of every attempt, a JSON line each, with the adapters' ids."""
 
@@ -77,27 +81,28 @@ def _train(
     return _record(store, tasks)
 
 
-def missing_rows(path: Path, tasks: Sequence[Task]) -> set[int]:
+def missing_rows(path: Path | str, tasks: Sequence[Task]) -> set[int]:
     """Rows that the store, which need not exist yet, does not hold as the tasks want them."""
     digests = {task.spec.row: task.digest for task in tasks}
     try:
         return set(AdapterStore.open(path).missing(digests))
     except StoreError:
-        if path.exists():
+        if place_of(path).exists("zarr.json"):
             raise
         return set(digests)
 
 
-def _discard_other(path: Path, tasks: Sequence[Task]) -> None:
+def _discard_other(path: Path | str, tasks: Sequence[Task]) -> None:
     """With --force: a store of which nothing is of use any more makes way for the new one."""
-    if path.exists() and len(missing_rows(path, tasks)) == len(tasks):
+    if isinstance(path, Path) and path.exists() and len(missing_rows(path, tasks)) == len(tasks):
         shutil.rmtree(path)
 
 
 def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
     compute, settings = run.experiment.compute, run.experiment.training
+    fence = EpochLog(run.place.child(EPOCHS)).claim({"job": os.environ.get(JOB_VARIABLE)})
     size = crew_size(compute, offer_of_cluster(), -(-len(tasks) // settings.stack))
-    stacks = stacks_of(place_of(run.directory), tasks, settings.stack, size.n_actors)
+    stacks = stacks_of(run.place, tasks, settings.stack, size.n_actors)
     # Stacks are done whole, even where some of their rows are there: a resumed run then
     # computes the same sums, and writes the same bytes.
     stacks = [stack for stack in stacks if any(task.spec.row in todo for task in stack)]
@@ -111,38 +116,45 @@ def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
             price_per_hour=compute.price_per_hour,
         )
         try:
-            dispatch(_crew(run, root, len(tasks), size, telemetry), stacks)
+            dispatch(_crew(run, size, telemetry, (root, len(tasks), fence)), stacks)
         finally:
             telemetry.finish()
 
 
-def _crew(run: Run, root: Path, n_rows: int, size: CrewSize, telemetry: Telemetry) -> Crew[Task]:
+def _crew(
+    run: Run, size: CrewSize, telemetry: Telemetry, common: tuple[Path, int, Fence]
+) -> Crew[Task]:
+    """`common`: what all actors are told besides where the run lies."""
     import ray
 
-    compute = run.experiment.compute
+    compute, (_, _, fence) = run.experiment.compute, common
     actor_class = ray.remote(TrainingActor).options(
         num_cpus=1, num_gpus=size.gpus_per_actor, max_restarts=0, max_task_retries=0
     )
-    directory = run.directory.absolute()
+
+    def record_failure(task: Task, reason: str) -> None:
+        store = AdapterStore.open(run.store_path).fenced(fence)
+        telemetry.count([give_up(store, task, reason)])
+
     return Crew[Task](
-        hire=lambda: actor_class.remote(directory, root, n_rows),
+        hire=lambda: actor_class.remote(run.absolute_location, *common),
         size=size.n_actors,
-        deliver=lambda _, dones: telemetry.count(dones),
-        give_up=lambda task, reason: telemetry.count(
-            [give_up(AdapterStore.open(run.store_path), task, reason)]
-        ),
+        deliver=lambda _, report: telemetry.count(report.dones),
+        give_up=record_failure,
         watch=telemetry,
         start_timeout_s=compute.start_timeout_s,
         pace=lambda: Pace(deadline_s=compute.batch_deadline_s),
+        capacity=lambda answer: answer.fitted if isinstance(answer, Report) else None,
     )
 
 
 class TrainingActor:
     """One process of the fleet. Its body is `work.open_workbench` and `work.train_batch`."""
 
-    def __init__(self, directory: Path, root: Path, n_rows: int) -> None:
-        self._directory, self._root, self._n_rows = directory, root, n_rows
+    def __init__(self, location: Path | str, root: Path, n_rows: int, fence: Fence) -> None:
+        self._where = location, root, n_rows, fence
         self._bench: Workbench | None = None
+        self._at_most: int | None = None
 
     def ready(self) -> dict[str, Any]:
         """Load the base model. Not in the constructor, whose errors Ray turns into text."""
@@ -151,13 +163,16 @@ class TrainingActor:
         if not torch.cuda.is_available():
             # One core an actor: two threads on two busy cores are slower than one.
             torch.set_num_threads(1)
-        self._bench = open_workbench(self._directory, self._root, self._n_rows)
+        self._bench = open_workbench(*self._where)
         return _whereabouts()
 
-    def work(self, tasks: Sequence[Task]) -> list[Done]:
-        """Train one stack."""
+    def work(self, tasks: Sequence[Task]) -> Report:
+        """Train one stack, or as much of it at a time as this machine's memory takes."""
         assert self._bench is not None
-        return train_batch(self._bench, tasks)
+        report = train_batch(self._bench, tasks, self._at_most)
+        if report.fitted < len(tasks):
+            self._at_most = report.fitted
+        return report
 
 
 def _whereabouts() -> dict[str, Any]:
