@@ -86,7 +86,7 @@ def command(
         chosen = [*overrides, *_settings(representations, sub_networks, components, memory)]
         run = open_run(target, directory, chosen, force=force)
         (outcome,) = carry_out_stages(run, ["embed"], force=force)
-        document: dict[str, Any] = {"run": str(run.directory), **describe(outcome)}
+        document: dict[str, Any] = {"run": str(run.location), **describe(outcome)}
         lines = [line(outcome)]
         record = _record(run.embedding_path)
         if record is not None:

@@ -88,7 +88,7 @@ def _chosen(run: Run, names: Sequence[str], everything: bool) -> Mapping[str, in
     unknown = [name for name in names if name not in rows]
     if unknown:
         raise StoreError(
-            f"{run.directory} has {len(rows)} adapters, none named {unknown[0]!r}; "
+            f"{run.location} has {len(rows)} adapters, none named {unknown[0]!r}; "
             f"they are named like {next(iter(rows), 'none')!r}"
         )
     return rows if everything else {name: rows[name] for name in names}

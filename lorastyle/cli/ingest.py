@@ -66,7 +66,7 @@ def command(
         candidates = find_candidates(paths)
         run = _run(directory, candidates, base, overrides)
         found = ingest(run, candidates, known)
-        document = {"run": str(run.directory), "base": run.experiment.base, **found.to_dict()}
+        document = {"run": str(run.location), "base": run.experiment.base, **found.to_dict()}
         if not found.added and not found.already:
             say(_text(run, found))
             _refuse(found)
@@ -112,7 +112,7 @@ def _text(run: Run, found: Ingestion) -> str:
     if found.relabelled:
         counts.append(f"{len(found.relabelled)} of them labelled anew")
     counts.append(f"{len(found.refused)} refused")
-    lines = [f"{run.directory}: {', '.join(counts)}"]
+    lines = [f"{run.location}: {', '.join(counts)}"]
     zero = [taken for taken in found.added if taken.status != "ok"]
     if zero:
         names = ", ".join(taken.adapter_id for taken in zero[:SHOWN])
@@ -127,7 +127,7 @@ def _text(run: Run, found: Ingestion) -> str:
         lines += ["", *_refused_table(found)]
         if len(found.refused) > SHOWN:
             more = len(found.refused) - SHOWN
-            lines.append(f"… and {more} more, in {run.ingested_path / 'refused.csv'}")
+            lines.append(f"… and {more} more, in {run.ingested_path}/refused.csv")
     if found.added or found.relabelled:
         lines += ["", f"Next: {_next(run)}"]
     return "\n".join(lines)
@@ -136,11 +136,11 @@ def _text(run: Run, found: Ingestion) -> str:
 def _next(run: Run) -> str:
     """What to do with them. New ones are placed by search itself; labels need an embedding."""
     if run.manifest("embed") is None:
-        return f"lorastyle embed {run.directory}"
-    found = f"lorastyle search {run.directory} FILE"
+        return f"lorastyle embed {run.location}"
+    found = f"lorastyle search {run.location} FILE"
     if run.is_planned:
         return found
-    return f"{found}, or lorastyle embed {run.directory} --force to fit on them too"
+    return f"{found}, or lorastyle embed {run.location} --force to fit on them too"
 
 
 def _refused_table(found: Ingestion) -> list[str]:

@@ -19,7 +19,7 @@ def whole_run_answer(run: Run, outcomes: Sequence[StageOutcome], again: str) -> 
     metrics = json.loads(run.metrics_path.read_text(encoding="utf-8"))
     page = run.report_path / "index.html"
     document = {
-        "run": str(run.directory),
+        "run": str(run.location),
         "stages": [describe(outcome) for outcome in outcomes],
         "metrics": metrics,
         "report": str(page),

@@ -43,6 +43,6 @@ def command(
 
         run = open_run(target, directory, overrides, force=force)
         outcomes = carry_out_stages(run, run.stages, force=force, shown=say_outcome)
-        return whole_run_answer(run, outcomes, f"lorastyle run {run.directory} --force")
+        return whole_run_answer(run, outcomes, f"lorastyle run {run.location} --force")
 
     respond(body, as_json=as_json, debug=debug)

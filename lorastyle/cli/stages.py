@@ -95,7 +95,7 @@ def stage_answer(
     """Carry out one stage of the run that is meant, and say what it made."""
     run = open_run(target, directory, overrides, force=force)
     (outcome,) = carry_out_stages(run, [stage], force=force)
-    return Answer({"run": str(run.directory), **describe(outcome)}, line(outcome))
+    return Answer({"run": str(run.location), **describe(outcome)}, line(outcome))
 
 
 def carry_out_stages(

@@ -127,11 +127,12 @@ def _read_images(
 
 
 def _read_table(run: Run, path: Path) -> pd.DataFrame:
+    run.pull("plan")
     try:
         return pd.read_parquet(path)
     except FileNotFoundError as error:
         raise StageError(
-            f"{path} does not exist; run `lorastyle plan {run.directory}` first"
+            f"{path} does not exist; run `lorastyle plan {run.location}` first"
         ) from error
 
 

@@ -43,8 +43,8 @@ def run_stage(run: Run, stage: str, session: Session, *, force: bool = False) ->
     """One stage. Imports are late: each stage loads what it needs and no more."""
     if stage not in run.stages:
         raise StageError(
-            f"{run.directory} has no stage {stage!r}: its adapters come from elsewhere; add some "
-            f"with `lorastyle ingest {run.directory} FILE|DIR`"
+            f"{run.location} has no stage {stage!r}: its adapters come from elsewhere; add some "
+            f"with `lorastyle ingest {run.location} FILE|DIR`"
         )
     if stage == "plan":
         from lorastyle.base.lookup import base_identity
@@ -78,7 +78,9 @@ def write_run_components(run: Run) -> list[Path]:
     from lorastyle.embedding.spaces import write_all_components
 
     with Session(run.experiment.compute.address) as session:
-        return write_all_components(run, scheduler=_pass_scheduler(session))
+        # To files of this machine where the run lies in a bucket: no other could write them.
+        scheduler = _pass_scheduler(session) if run.url is None else None
+        return write_all_components(run, scheduler=scheduler)
 
 
 def _pass_scheduler(session: Session) -> Scheduler | None:

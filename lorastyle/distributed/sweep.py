@@ -20,9 +20,10 @@ import yaml
 from lorastyle.config import Experiment
 from lorastyle.distributed.session import Session, opened
 from lorastyle.errors import StageError
+from lorastyle.places.place import Place, place_of
 from lorastyle.progress import Progress, progress
 from lorastyle.records import digest
-from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically, write_json, write_parquet
+from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically, write_parquet
 
 Setting = tuple[str, str]
 """Representation and sub-network."""
@@ -73,31 +74,36 @@ def grid(experiment: Experiment) -> list[Setting]:
     ]
 
 
-def score_setting(directory: Path, scores: Path, setting: Setting) -> dict[str, Any]:
+def score_setting(location: Path | str, scores: Place, setting: Setting) -> dict[str, Any]:
     """One trial: score a setting of the run, or read the scores an earlier trial wrote."""
     from lorastyle.embedding.gram import GramSet
     from lorastyle.evaluation.selection import evaluate_setting
 
-    path = scores / f"{'-'.join(setting)}.json"
-    if not path.exists():
-        experiment = Run.open(directory).experiment
-        grams = GramSet.load(Run(directory, experiment).embedding_path)
-        write_json(path, evaluate_setting(grams, None, *setting, experiment))
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    name = f"{'-'.join(setting)}.json"
+    content = scores.read(name)
+    if content is None:
+        run = Run.open(location)
+        run.pull("embed")
+        grams = GramSet.load(run.embedding_path)
+        scored = evaluate_setting(grams, None, *setting, run.experiment)
+        content = json.dumps(scored, indent=2, allow_nan=False).encode()
+        scores.write(name, [content])
+    return dict(json.loads(content))
 
 
 def _sweep(run: Run, name: str, session: Session | None) -> dict[str, Any]:
     settings, left_out = _possible(run)
-    directory, storage = run.directory.absolute(), run.sweep_path.absolute()
+    location, storage = run.absolute_location, run.sweep_path.absolute()
     name = f"grid-{name}"
+    # Where all machines that try settings find them.
+    scores = place_of(location).child(f"sweep/{name}/scores")
     _discard_other_grids(storage, name)
     with (
         opened(session, run.experiment.compute.address),
         progress("sweep", len(settings), "settings") as shown,
     ):
-        _tune(directory, storage, name, settings, shown)
-    scores = storage / name / "scores"
-    results = [score_setting(directory, scores, setting) for setting in settings]
+        _tune(location, storage, name, scores, settings, shown)
+    results = [score_setting(location, scores, setting) for setting in settings]
     best = summarise(results)
     _write_results(run.sweep_path, results)
     write_atomically(run.sweep_path / BEST_FILE, yaml.safe_dump(best, sort_keys=False))
@@ -136,7 +142,12 @@ def _discard_other_grids(storage: Path, name: str) -> None:
 
 
 def _tune(
-    directory: Path, storage: Path, name: str, settings: Sequence[Setting], shown: Progress
+    location: Path | str,
+    storage: Path,
+    name: str,
+    scores: Place,
+    settings: Sequence[Setting],
+    shown: Progress,
 ) -> None:
     with _environment(_QUIET_TUNE):
         from ray import tune
@@ -146,10 +157,8 @@ def _tune(
             def on_trial_complete(self, *_: Any, **__: Any) -> None:
                 shown.advance()
 
-        scores = storage / name / "scores"
-
         def trial(config: Mapping[str, Any]) -> None:
-            best = score_setting(directory, scores, tuple(config["setting"]))["best"]
+            best = score_setting(location, scores, tuple(config["setting"]))["best"]
             tune.report({"done": True, **{f"best_{task}": best[task] for task in best}})
 
         trainable = tune.with_resources(trial, {"cpu": 1})

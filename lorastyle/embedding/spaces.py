@@ -87,6 +87,7 @@ def write_all_components(run: Run, *, scheduler: Callable[..., Any] | None = Non
     A pass over the fit adapters of each. Raises StageError before embedding.
     """
     run.upstream_hash("embed")
+    run.pull("embed")
     store = AdapterStore.open(run.store_path)
     paths = sorted((run.embedding_path / DIRECTORY).glob("*/factors.*.npz"))
     written = []
@@ -98,4 +99,5 @@ def write_all_components(run: Run, *, scheduler: Callable[..., Any] | None = Non
             write_components(store, space, place, memory_gib=memory_gib, scheduler=scheduler)
             written.append(place)
             shown.advance()
+    run.publish_again("embed")
     return written

@@ -59,7 +59,7 @@ def _embed(run: Run, store: Source, scheduler: Scheduler | None) -> dict[str, An
     table, left_out = _usable(run, store)
     if len(table) < 2:
         raise TooFewAdaptersError(
-            f"{run.directory} has {len(table)} usable adapters, an embedding needs at least 2; "
+            f"{run.location} has {len(table)} usable adapters, an embedding needs at least 2; "
             "see `lorastyle inspect` for what became of the others"
         )
     experiment = run.experiment

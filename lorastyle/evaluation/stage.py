@@ -192,7 +192,7 @@ def _measure_features(run: Run, table: pd.DataFrame, findings: Findings, shown: 
     for name in names:
         feature = image_feature(name)
         encoded = encode_catalogue(
-            feature, catalogue, lambda path, size: load_image(root / path, size)
+            feature, catalogue, lambda path, size: load_image(run.fetch(root / path), size)
         )
         vectors = adapter_features(encoded, list(catalogue["image_id"]), images_of)
         entry, queries = feature_entry(vectors, table, ProtocolSettings.of(run.experiment))

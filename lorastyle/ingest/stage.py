@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from lorastyle.adapters.formats.read import read_adapter
@@ -19,9 +19,10 @@ from lorastyle.errors import AdapterFileError, LayoutMismatchError
 from lorastyle.ingest.family import base_weights, ingested_store
 from lorastyle.ingest.finding import Candidate
 from lorastyle.ingest.labels import Label, label_of, plain
+from lorastyle.places.place import Place, place_of
 from lorastyle.progress import progress
 from lorastyle.records import INGESTED, AdapterSpec
-from lorastyle.runs import Run, write_atomically
+from lorastyle.runs import Run
 from lorastyle.store.adapter_store import digest_of_contents
 from lorastyle.store.commits import CommitRecord
 from lorastyle.store.ingested import MAX_RANK, IngestedStore, Writer
@@ -89,7 +90,7 @@ def ingest(
             label = label_of(labels, candidate.name)
             _take(candidate, label, base, shelf, writer, found)
             shown.advance()
-    _write_refused(run.ingested_path / REFUSED_FILE, found.refused)
+    _write_refused(place_of(run.ingested_path), found.refused)
     inputs = {"contents": digest_of_contents(store)}
     statuses = Counter(record.status for record in store.committed().values())
     outputs = {**inputs, "n_adapters": sum(statuses.values()), "by_status": dict(statuses)}
@@ -199,6 +200,7 @@ def _relabelled(
 
 
 def _planned(run: Run) -> list[AdapterSpec]:
+    run.pull("plan")
     return read_plan(run) if run.plan_path.is_file() else []
 
 
@@ -222,12 +224,12 @@ def _unused(labels: Mapping[str, Label], candidates: Sequence[Candidate]) -> lis
     return sorted(labels.keys() - names)
 
 
-def _write_refused(path: Path, refused: Sequence[Refused]) -> None:
+def _write_refused(place: Place, refused: Sequence[Refused]) -> None:
     text = io.StringIO()
     lines = csv.writer(text)
     lines.writerow(["file", "reason"])
     lines.writerows(_cells(refused))
-    write_atomically(path, text.getvalue())
+    place.write(REFUSED_FILE, [text.getvalue().encode()])
 
 
 def _cells(refused: Sequence[Refused]) -> Iterator[tuple[str, str]]:

@@ -113,7 +113,7 @@ def read_source(run: Run) -> ReportSource:
         catalogue = _catalogue(run)
     except FileNotFoundError as error:
         raise StageError(
-            f"{error.filename} is missing; run `lorastyle evaluate {run.directory} --force`"
+            f"{error.filename} is missing; run `lorastyle evaluate {run.location} --force`"
         ) from error
     return ReportSource(
         run=run,

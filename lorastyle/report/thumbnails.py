@@ -29,7 +29,7 @@ def works_of_artists(run: Run, catalogue: pd.DataFrame) -> dict[str, list[str]]:
     for artist, rows in catalogue.sort_values("image_id").groupby("artist"):
         paths = [root / path for path in rows["path"]]
         step = max(1, len(paths) // WORKS_PER_ARTIST)
-        small = [thumbnail(path) for path in paths[::step][:WORKS_PER_ARTIST]]
+        small = [thumbnail(run.fetch(path)) for path in paths[::step][:WORKS_PER_ARTIST]]
         works[str(artist)] = [address for address in small if address is not None]
     return works
 

@@ -160,9 +160,9 @@ class Run:
         return place_of(self.store_path).exists("zarr.json")
 
     @property
-    def ingested_path(self) -> Path:
-        """Where adapters from elsewhere lie."""
-        return self.directory / "ingested"
+    def ingested_path(self) -> Path | str:
+        """Adapters from elsewhere, beside the run's other files or in its bucket."""
+        return beside(self.location, "ingested")
 
     @property
     def search_path(self) -> Path:

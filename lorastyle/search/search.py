@@ -118,6 +118,7 @@ def search(
     a file that cannot be read, LayoutMismatchError for one of another base model,
     StageError before embedding.
     """
+    run.pull("embed", "sweep")
     adapter = read_adapter(path, base_weights=base_weights(run))
     if adapter.facts.get("empty"):
         raise StageError(f"{path} changes nothing: all its updates are zero; there is no style")

@@ -51,7 +51,7 @@ def choose_setting(
     embedded = run.manifest("embed")
     if embedded is None:
         raise StageError(
-            f"{run.directory} has no style space; run `lorastyle embed {run.directory}` first"
+            f"{run.location} has no style space; run `lorastyle embed {run.location}` first"
         )
     there = [
         (name, network)
@@ -73,7 +73,7 @@ def choose_setting(
             f"no style space fits {representation or 'any representation'} of "
             f"{sub_network or 'any sub-network'}: the query can be placed by "
             f"{' or '.join(representations)} of {' or '.join(sub_networks)}"
-            f"{f' ({reason})' if reason else ''}, and {run.directory} has {names}"
+            f"{f' ({reason})' if reason else ''}, and {run.location} has {names}"
         )
     swept = _swept(run)
     scored = {pair: swept["/".join(pair)] for pair in fits if "/".join(pair) in swept}

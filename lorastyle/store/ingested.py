@@ -11,8 +11,12 @@ store of trained adapters (one file a row, a commit record last, checksums) hold
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import os
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,8 +31,9 @@ import pandas as pd
 from lorastyle.adapters.layout import AdapterLayout, FactorKey, TargetModule
 from lorastyle.adapters.updates import Adapter, ModuleKey, ModuleUpdate
 from lorastyle.errors import LayoutMismatchError, StoreError
+from lorastyle.places.place import Place, place_of
 from lorastyle.records import digest
-from lorastyle.runs import write_json
+from lorastyle.runs.location import beside
 from lorastyle.store.adapter_store import TABLE_COLUMNS, AdapterStore
 from lorastyle.store.commits import CommitRecord
 
@@ -38,8 +43,11 @@ Matrix = npt.NDArray[np.float64]
 DIRECTORY = "ingested"
 INDEX_FILE = "index.json"
 INDEX_VERSION = 1
+BUSY_FILE = "ingesting.json"
+"""In a bucket: who is adding adapters at the moment."""
 MAX_RANK = 128
 """Adapters of a higher rank must be cut to this one first."""
+RANK_CLASSES = tuple(1 << power for power in range(MAX_RANK.bit_length()))
 _CLASS_SHIFT = 32
 """A row's number is its rank class and its row there: `class << 32 | row`. Rows of trained
 adapters are below `1 << 32`, so a number is unique in a run."""
@@ -58,7 +66,8 @@ class Located(NamedTuple):
 class IngestedStore:
     """The adapters in the wild of one run; they all belong to one base model's family."""
 
-    directory: Path
+    directory: Path | str
+    """Or a URL."""
     modules: tuple[TargetModule, ...]
     """Those that rows have room for; others of a file are not kept."""
     base: Mapping[str, Any]
@@ -66,13 +75,14 @@ class IngestedStore:
 
     @classmethod
     def create(
-        cls, directory: Path, modules: Sequence[TargetModule], base: Mapping[str, Any]
+        cls, directory: Path | str, modules: Sequence[TargetModule], base: Mapping[str, Any]
     ) -> Self:
         """Make an empty one, or open what is there if it is for the same modules."""
         # A layout puts them in canonical order and refuses what is none of ours.
         layout = AdapterLayout.of_modules(1, modules)
         index = {"version": INDEX_VERSION, "layout": layout.to_dict(), "base": dict(base)}
-        if (directory / INDEX_FILE).is_file():
+        content = (json.dumps(index, indent=2, allow_nan=False) + "\n").encode()
+        if not place_of(directory).create(INDEX_FILE, content):
             there = cls.open(directory)
             if there._layout(1).hash() != layout.hash():
                 raise StoreError(
@@ -81,30 +91,32 @@ class IngestedStore:
                     "ingest them into another run"
                 )
             return there
-        write_json(directory / INDEX_FILE, index)
         return cls.open(directory)
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
+    def open(cls, directory: Path | str) -> Self:
         """Open what `create` made. Raises StoreError where there is none."""
-        path = directory / INDEX_FILE
+        place = place_of(directory)
+        content = place.read(INDEX_FILE)
+        if content is None:
+            raise StoreError(
+                f"{directory} holds no ingested adapters; add some with `lorastyle ingest`"
+            )
         try:
-            index = json.loads(path.read_text(encoding="utf-8"))
+            index = json.loads(content)
             if index["version"] != INDEX_VERSION:
                 raise ValueError(f"version {index['version']}, this release reads {INDEX_VERSION}")
             layout = AdapterLayout.from_dict(index["layout"])
             return cls(directory, layout.targets, dict(index["base"]))
-        except OSError as error:
-            raise StoreError(
-                f"{directory} holds no ingested adapters; add some with `lorastyle ingest`"
-            ) from error
         except (ValueError, KeyError, TypeError, AttributeError, LayoutMismatchError) as error:
-            raise StoreError(f"{path} cannot be read ({error}); ingest again") from error
+            raise StoreError(
+                f"{place.where(INDEX_FILE)} cannot be read ({error}); ingest again"
+            ) from error
 
     @classmethod
-    def find(cls, directory: Path) -> Self | None:
+    def find(cls, directory: Path | str) -> Self | None:
         """The store in this directory, or None where nothing was ingested."""
-        return cls.open(directory) if (directory / INDEX_FILE).is_file() else None
+        return cls.open(directory) if place_of(directory).exists(INDEX_FILE) else None
 
     @property
     def layout(self) -> AdapterLayout:
@@ -114,8 +126,14 @@ class IngestedStore:
     @property
     def stores(self) -> dict[int, AdapterStore]:
         """The stores there are, by rank class, ascending."""
-        paths = sorted(self.directory.glob("rank-[0-9]*.zarr"))
-        return {int(path.stem.removeprefix("rank-")): AdapterStore.open(path) for path in paths}
+        place = place_of(self.directory)
+        # Asked for one by one: a bucket has no folders to list.
+        there = place.each(lambda rank: place.child(_name(rank)).exists("zarr.json"), RANK_CLASSES)
+        return {
+            rank: self._open(rank)
+            for rank, is_there in zip(RANK_CLASSES, there, strict=True)
+            if is_there
+        }
 
     @property
     def meaning(self) -> str:
@@ -125,13 +143,9 @@ class IngestedStore:
     @contextmanager
     def writing(self) -> Iterator[Writer]:
         """A writer for new rows; one at a time, for two that choose a free row would lose one."""
-        with (self.directory / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise StoreError(
-                    f"another process is ingesting into {self.directory}; wait until it is done"
-                ) from error
+        place = place_of(self.directory)
+        held = _busy(place) if isinstance(self.directory, str) else _locked(self.directory)
+        with held:
             yield Writer(self)
 
     def kept(self, adapter: Adapter) -> dict[str, ModuleUpdate]:
@@ -207,8 +221,8 @@ class IngestedStore:
     def _open(self, rank: int) -> AdapterStore:
         return AdapterStore.open(self._path(rank))
 
-    def _path(self, rank: int) -> Path:
-        return self.directory / f"rank-{rank:03d}.zarr"
+    def _path(self, rank: int) -> Path | str:
+        return beside(self.directory, _name(rank))
 
     def _layout(self, rank: int) -> AdapterLayout:
         return AdapterLayout.of_modules(rank, self.modules)
@@ -217,6 +231,42 @@ class IngestedStore:
     def module_names(self) -> tuple[str, ...]:
         """In canonical order."""
         return self._layout(1).modules
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """A lock of the operating system, which a killed process gives back."""
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(
+                f"another process is ingesting into {directory}; wait until it is done"
+            ) from error
+        yield
+
+
+@contextmanager
+def _busy(place: Place) -> Iterator[None]:
+    """A file that says who is at work: a bucket has no locks. A killed process leaves it."""
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    who = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
+    if not place.create(BUSY_FILE, json.dumps(who).encode()):
+        raise StoreError(
+            f"{_who(place.read(BUSY_FILE))} is ingesting there; wait until it is done, or if it "
+            f"was killed delete {place.where(BUSY_FILE)}"
+        )
+    try:
+        yield
+    finally:
+        place.delete(BUSY_FILE)
+
+
+def _who(content: bytes | None) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        said = json.loads(content or b"")
+        return f"process {said['pid']} of {said['host']} (since {said['since']})"
+    return "another process"
 
 
 class Writer:
@@ -281,6 +331,10 @@ def rank_class(rank: int) -> int:
             f"rank {rank} is above {MAX_RANK}; cut the adapter to a lower rank first"
         )
     return 1 << (rank - 1).bit_length()
+
+
+def _name(rank: int) -> str:
+    return f"rank-{rank:03d}.zarr"
 
 
 def number(place: Located) -> int:

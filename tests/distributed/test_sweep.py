@@ -15,6 +15,7 @@ from lorastyle.embedding.stage import embed
 from lorastyle.errors import StageError
 from lorastyle.evaluation.selection import CURVE_COLUMNS, evaluate_setting
 from lorastyle.evaluation.stage import sweep_curves
+from lorastyle.places.place import place_of
 from lorastyle.runs import Run
 
 pytestmark = pytest.mark.ray
@@ -67,9 +68,9 @@ def test_a_sweep_scores_every_setting_as_the_evaluation_would(
 
 def test_a_trial_reads_what_an_earlier_attempt_wrote(embedded_run: Run, tmp_path: Path) -> None:
     setting = ("delta", "feed_forward")
-    scored = score_setting(embedded_run.directory, tmp_path / "scores", setting)
+    scored = score_setting(embedded_run.directory, place_of(tmp_path / "scores"), setting)
     shutil.rmtree(embedded_run.embedding_path)
-    assert score_setting(embedded_run.directory, tmp_path / "scores", setting) == scored
+    assert score_setting(embedded_run.directory, place_of(tmp_path / "scores"), setting) == scored
     assert {*scored["curve"][0]} <= {*CURVE_COLUMNS}
 
 
