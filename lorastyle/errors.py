@@ -49,3 +49,7 @@ class StageError(LorastyleError):
 
 class TrainingError(LorastyleError):
     """Training that failed for some adapters."""
+
+
+class ClusterError(LorastyleError):
+    """A Ray cluster that does not answer, refuses, or has lost what it ran."""

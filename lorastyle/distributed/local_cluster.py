@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from lorastyle.distributed import fake_nodes
 from lorastyle.distributed.processes import MARK, kill, monitors, of_node
-from lorastyle.errors import StageError
+from lorastyle.errors import ClusterError
 
 # Ray puts Unix sockets some 65 characters below its directory; the kernel takes 107.
 _LONGEST_DIRECTORY = 40
@@ -60,7 +60,7 @@ class LocalCluster:
     `directory` is where its own directory is made (default: the system's for temporary files) and
     then kept, with Ray's logs. `token=False` leaves it open to everybody on this machine.
     `environment` is added to that of all its processes.
-    Raises StageError where Ray does not start within `start_s`.
+    Raises ClusterError where Ray does not start within `start_s`.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class LocalCluster:
         return {**inherited, **self._extra, **self.client_variables}
 
     def nodes(self) -> list[Node]:
-        """The live nodes, head first. Raises StageError if the cluster is broken."""
+        """The live nodes, head first. Raises ClusterError if the cluster is broken."""
         self.check()
         listed = self._ask("/api/v0/nodes?detail=true&limit=1000")["data"]["result"]["result"]
         nodes = [
@@ -159,11 +159,11 @@ class LocalCluster:
         return [node for node in self.nodes() if not node.is_head]
 
     def wait_for_workers(self, n: int, timeout_s: float = 60.0) -> list[Node]:
-        """Wait until exactly `n` nodes take work. Raises StageError after `timeout_s`."""
+        """Wait until exactly `n` nodes take work. Raises ClusterError after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while len(found := self.workers()) != n:
             if time.monotonic() > deadline:
-                raise StageError(
+                raise ClusterError(
                     f"the local cluster has {len(found)} nodes after {timeout_s:.0f} s, not {n}; "
                     f"its autoscaler's log is {self.logs / 'monitor.log'}"
                 )
@@ -173,24 +173,24 @@ class LocalCluster:
     def kill_node(self, node_id: str) -> None:
         """Let a node vanish as a machine does: SIGKILL to its raylet and all that it started.
 
-        Raises StageError if there is no such node.
+        Raises ClusterError if there is no such node.
         """
         victims = of_node(str(self.directory), node_id)
         if not victims:
-            raise StageError(f"the local cluster has no node {node_id!r}; nodes() lists them")
+            raise ClusterError(f"the local cluster has no node {node_id!r}; nodes() lists them")
         kill(victims)
 
     def check(self) -> None:
-        """Raise StageError if the head or the autoscaler has died: neither says so itself.
+        """Raise ClusterError if the head or the autoscaler has died: neither says so itself.
 
         Nothing restarts the autoscaler: the fake provider's list of nodes dies with it.
         """
         if self._keeper is None:
-            raise StageError("the local cluster is not running; use it in a `with` block")
+            raise ClusterError("the local cluster is not running; use it in a `with` block")
         if self._head.poll() is not None:
-            raise StageError(f"the local cluster's head has ended; its log is {self._log}")
+            raise ClusterError(f"the local cluster's head has ended; its log is {self._log}")
         if not monitors(str(self.directory)):
-            raise StageError(
+            raise ClusterError(
                 "the local cluster's autoscaler has died, and no node comes or goes any more; "
                 f"its log is {self.logs / 'monitor.log'}; start a new cluster"
             )
@@ -201,14 +201,14 @@ class LocalCluster:
         return self.directory / "ray" / "session_latest" / "logs"
 
     def close(self) -> None:
-        """End all processes of this cluster. Raises StageError if one cannot be ended."""
+        """End all processes of this cluster. Raises ClusterError if one cannot be ended."""
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             return
         assert keeper.stdin is not None
         keeper.stdin.close()
         if keeper.wait() != 0:
-            raise StageError(f"processes of the local cluster in {self.directory} did not end")
+            raise ClusterError(f"processes of the local cluster in {self.directory} did not end")
         self._head.wait()
 
     def __enter__(self) -> Self:
@@ -276,7 +276,7 @@ class LocalCluster:
         while "block forever" not in self._log.read_text():
             if self._head.poll() is not None or time.monotonic() > deadline:
                 last = " ".join(self._log.read_text().split())[-400:]
-                raise StageError(f"Ray did not start on this machine; it said last: {last}")
+                raise ClusterError(f"Ray did not start on this machine; it said last: {last}")
             time.sleep(0.2)
         self.check()
 
@@ -285,17 +285,19 @@ class LocalCluster:
         if self._with_token:
             request.add_header("Authorization", f"Bearer {self.token_path.read_text()}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            # No proxy: it is this machine that is asked.
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(request, timeout=30) as answer:
                 return json.load(answer)
         except (urllib.error.URLError, TimeoutError) as error:
-            raise StageError(f"the local cluster's dashboard does not answer ({error})") from error
+            raise ClusterError(f"the local cluster's dashboard does not answer ({error})") from error
 
 
 def _new_directory(parent: Path | None) -> Path:
     directory = Path(tempfile.mkdtemp(prefix="lorastyle-", dir=parent)).resolve()
     if len(str(directory)) > _LONGEST_DIRECTORY:
         directory.rmdir()
-        raise StageError(
+        raise ClusterError(
             f"{directory} is too long for Ray's sockets ({len(str(directory))} characters, at most "
             f"{_LONGEST_DIRECTORY}); choose another with --dir or TMPDIR"
         )

@@ -9,12 +9,15 @@ that something else started.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +30,8 @@ from lorastyle.errors import LorastyleError, StageError
 _LONGEST_TEMP_DIR = 40
 
 CONNECT_TIMEOUT_S = 5.0
+_JOB_CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray for the entry point of a job."""
 
 
 class Session:
@@ -58,10 +63,11 @@ class Session:
 
         if ray.is_initialized():  # the caller's: use it, and leave it
             return self
-        if address is None:
-            self._start_local(ray)
-        else:
-            _join(ray, address)
+        with _signals_kept():
+            if address is None:
+                self._start_local(ray)
+            else:
+                _join(ray, address)
         self._connected = True
         return self
 
@@ -107,6 +113,15 @@ class Session:
         self.close(keep_logs=error is not None and not isinstance(error, LorastyleError))
 
 
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep what the program does on SIGTERM, if it does anything: `ray.init` would replace it."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
 def _join(ray: Any, address: str) -> None:
     advice = "correct compute.address, or unset it to use this machine alone"
     if not _answers(address):
@@ -145,6 +160,15 @@ def _use_a_token() -> None:
         return
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def submission_id() -> str | None:
+    """The id under which this process was submitted as a job, or None where it was not."""
+    try:
+        config = json.loads(os.environ[_JOB_CONFIG_VARIABLE])
+        return str(config["metadata"]["job_submission_id"])
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 @contextlib.contextmanager
