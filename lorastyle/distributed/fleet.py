@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from lorastyle.distributed.dispatch import Crew, dispatch
 from lorastyle.distributed.materials import index_catalogue
 from lorastyle.distributed.metrics import FleetMetrics
 from lorastyle.distributed.pace import Pace
-from lorastyle.distributed.session import Session, opened
+from lorastyle.distributed.session import Session, opened, submission_id
 from lorastyle.distributed.sizing import CrewSize, crew_size, offer_of_cluster
 from lorastyle.distributed.stacks import stacks_of
 from lorastyle.distributed.telemetry import Telemetry
@@ -40,8 +39,8 @@ from lorastyle.progress import progress
 from lorastyle.runs import Run, StageOutcome, carry_out
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 from lorastyle.store.epochs import EpochLog, Fence
+from lorastyle.store.group import METADATA
 
-JOB_VARIABLE = "RAY_JOB_SUBMISSION_ID"
 EPOCHS = "epochs"
 """Where in the run each attempt says that it has taken over."""
 LOG_FILE = "logs/train.jsonl"
@@ -87,20 +86,20 @@ def missing_rows(path: Path | str, tasks: Sequence[Task]) -> set[int]:
     try:
         return set(AdapterStore.open(path).missing(digests))
     except StoreError:
-        if place_of(path).exists("zarr.json"):
+        if place_of(path).exists(METADATA):
             raise
         return set(digests)
 
 
 def _discard_other(path: Path | str, tasks: Sequence[Task]) -> None:
     """With --force: a store of which nothing is of use any more makes way for the new one."""
-    if isinstance(path, Path) and path.exists() and len(missing_rows(path, tasks)) == len(tasks):
-        shutil.rmtree(path)
+    if len(missing_rows(path, tasks)) == len(tasks):
+        place_of(path).clear()
 
 
 def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
     compute, settings = run.experiment.compute, run.experiment.training
-    fence = EpochLog(run.place.child(EPOCHS)).claim({"job": os.environ.get(JOB_VARIABLE)})
+    fence = EpochLog(run.place.child(EPOCHS)).claim({"job": submission_id()})
     size = crew_size(compute, offer_of_cluster(), -(-len(tasks) // settings.stack))
     stacks = stacks_of(run.place, tasks, settings.stack, size.n_actors)
     # Stacks are done whole, even where some of their rows are there: a resumed run then

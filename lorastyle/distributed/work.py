@@ -26,6 +26,7 @@ from lorastyle.places.place import Place
 from lorastyle.records import AdapterSpec, digest
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.epochs import Fence
 
 SPEED_SETTINGS = {"stack", "checkpoint_every"}
 """Training settings that change how fast an adapter is made, not what it becomes."""
@@ -47,6 +48,15 @@ class Done:
     adapter_id: str
     status: str
     reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a batch."""
+
+    dones: list[Done]
+    fitted: int
+    """Adapters that were trained together without running out of memory."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +104,14 @@ def make_tasks(
     ]
 
 
-def open_workbench(location: Path | str, root: Path, n_rows: int) -> Workbench:
+def open_workbench(
+    location: Path | str, root: Path, n_rows: int, fence: Fence | None = None
+) -> Workbench:
     """Load the base model once, and open the run's store, making it if it is not there.
 
-    `root` is the folder of images as the driver sees it; those that a bucket run painted
-    itself are fetched to this machine instead. Any number of processes may do this at the
-    same time.
+    Once a later attempt has claimed the run, rows are refused by the `fence`. `root` is
+    the folder of images as the driver sees it; those that a bucket run painted itself are
+    fetched to this machine instead. Any number of processes may do this at the same time.
     """
     import torch
 
@@ -110,13 +122,14 @@ def open_workbench(location: Path | str, root: Path, n_rows: int) -> Workbench:
     base = load_base(
         run.experiment.base, device="cuda" if torch.cuda.is_available() else torch.device("cpu")
     )
+    store = _open_store(run.store_path, base, settings, n_rows)
     return Workbench(
         base=base,
         settings=settings,
         images=index_catalogue(read_catalogue(run), _images_here(run, root)),
         latents=LatentCache.of(run, base),
         prior=_prior(run, base, settings) if settings.prior_weight > 0 else None,
-        store=_open_store(run.store_path, base, settings, n_rows),
+        store=store if fence is None else store.fenced(fence),
         checkpoints=run.place.child("checkpoints"),
     )
 
@@ -147,23 +160,32 @@ def _open_store(path: Path | str, base: Any, settings: TrainingConfig, n_rows: i
         return AdapterStore.create(path, layout, **values)
 
 
-def train_batch(bench: Workbench, tasks: Sequence[Task]) -> list[Done]:
+def train_batch(bench: Workbench, tasks: Sequence[Task], at_most: int | None = None) -> Report:
     """Train these adapters together and commit their rows; rows that are current stay.
 
-    An adapter whose images or captions cannot be used is recorded as failed, and
-    the others go on. Errors of the training itself are the caller's to handle.
+    In stacks of `at_most` (default: all), and of half as many each time the device's
+    memory runs out. An adapter whose images or captions cannot be used is recorded as
+    failed, and the others go on. Errors of the training itself are the caller's to handle.
     """
-    from lorastyle.training.checkpoint import CheckpointFile
-    from lorastyle.training.trainer import train_stack
+    from lorastyle.training.fitting import train_fitting
 
-    items, done = [], []
+    items, failed = [], []
     for task in tasks:
         try:
             items.append((task, _item(bench, task.spec)))
         except (LorastyleError, OSError, ValueError) as error:
-            done.append(give_up(bench.store, task, f"{type(error).__name__}: {error}"))
-    if not items:
-        return done
+            failed.append(give_up(bench.store, task, f"{type(error).__name__}: {error}"))
+    done, fitted = train_fitting(
+        lambda stack: _train_together(bench, stack), items, at_most or max(1, len(items))
+    )
+    return Report([*failed, *done], fitted)
+
+
+def _train_together(bench: Workbench, items: Sequence[tuple[Task, Any]]) -> list[Done]:
+    """One stack: trained from its last checkpoint, and its rows committed."""
+    from lorastyle.training.checkpoint import CheckpointFile
+    from lorastyle.training.trainer import train_stack
+
     name = f"{digest([task.digest for task, _ in items])[:24]}.safetensors"
     checkpoint = (
         CheckpointFile(bench.checkpoints, name) if bench.settings.checkpoint_every else None
@@ -176,7 +198,7 @@ def train_batch(bench: Workbench, tasks: Sequence[Task]) -> list[Done]:
         prior=bench.prior,
         checkpoint=checkpoint,
     )
-    done += [
+    done = [
         _commit(bench.store, task, adapter)
         for (task, _), adapter in zip(items, trained, strict=True)
     ]
