@@ -28,9 +28,10 @@ from zarr.storage import ObjectStore
 
 from lorastyle.errors import StoreError
 from lorastyle.places.place import ChangedMeanwhileError
+from lorastyle.places.tag import Tag
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, PutMode
     from obstore.store import ClientConfig, RetryConfig
 
 Item = TypeVar("Item")
@@ -88,9 +89,10 @@ class BucketFile:
 class BucketPlace:
     """A prefix of a bucket. An object appears whole or not at all.
 
-    `create` needs a server with conditional puts (S3, Google, Azure, MinIO, Ceph
-    have them). On one that refuses them, two processes that make the same store
-    in the same moment are not noticed; nothing else depends on them.
+    `replace` and `create` need a server with conditional puts: S3, Google, Azure, MinIO
+    and Ceph have them. On one that refuses them the version is looked at and then the
+    object written, so that of two processes in the same instant both may believe to
+    have won.
     """
 
     url: str
@@ -105,18 +107,25 @@ class BucketPlace:
         return f"{self.url}/{self.prefix}{key}"
 
     def exists(self, key: str) -> bool:
+        return self.tag(key) is not None
+
+    def tag(self, key: str) -> Tag | None:
         with self._explained(key, "read"):
             try:
-                obstore.head(self._client, self.prefix + key)
+                return _tag(obstore.head(self._client, self.prefix + key))
             except FileNotFoundError:
-                return False
-            return True
+                return None
 
     def read(self, key: str) -> bytes | None:
+        found = self.read_tagged(key)
+        return None if found is None else found[0]
+
+    def read_tagged(self, key: str) -> tuple[bytes, Tag] | None:
         try:
-            return self.get(key, {})[1]
+            result, content = self.get(key, {})
         except FileNotFoundError:
             return None
+        return content, _tag(result.meta)
 
     def get(self, key: str, options: GetOptions) -> tuple[Any, bytes]:
         """What the server says of an object, and its bytes or some of them."""
@@ -128,26 +137,35 @@ class BucketPlace:
         return BucketFile(self, key)
 
     def write(self, key: str, parts: Sequence[bytes]) -> None:
+        self._put(key, b"".join(parts), "overwrite")
+
+    def _put(self, key: str, content: bytes, mode: PutMode) -> Tag:
         # One request, not several parts: a killed writer leaves nothing behind.
         with self._explained(key, "written"), self._no_bucket(key):
-            obstore.put(self._client, self.prefix + key, b"".join(parts), use_multipart=False)
+            path = self.prefix + key
+            return _tag(obstore.put(self._client, path, content, mode=mode, use_multipart=False))
+
+    def replace(self, key: str, parts: Sequence[bytes], expected: Tag | None) -> Tag | None:
+        try:
+            return self._put(key, b"".join(parts), _mode(expected))
+        except (AlreadyExistsError, PreconditionError):
+            return None
+        except NotSupportedError:
+            if self.tag(key) != expected:
+                return None
+            return self._put(key, b"".join(parts), "overwrite")
 
     def create(self, key: str, content: bytes) -> bool:
-        with self._explained(key, "written"), self._no_bucket(key):
-            try:
-                path = self.prefix + key
-                obstore.put(self._client, path, content, mode="create", use_multipart=False)
-            except (AlreadyExistsError, PreconditionError):
-                return False
-            except NotSupportedError:
-                if self.exists(key):
-                    return False
-                self.write(key, [content])
-            return True
+        return self.replace(key, [content], None) is not None
 
     def delete(self, key: str) -> None:
         with self._explained(key, "deleted"), contextlib.suppress(FileNotFoundError):
             obstore.delete(self._client, self.prefix + key)
+
+    def clear(self) -> None:
+        with self._explained("", "deleted"):
+            for listed in obstore.list(self._client, self.prefix or None):
+                obstore.delete(self._client, [str(entry["path"]) for entry in listed])
 
     def names(self) -> list[str]:
         with self._explained("", "listed"):
@@ -194,6 +212,19 @@ class BucketPlace:
             raise StoreError(
                 f"{self.where(key)} cannot be written: there is no such bucket; make it first"
             ) from error
+
+
+def _tag(described: Any) -> Tag:
+    """The version in what the server said of an object: Google counts, the others hash."""
+    return Tag(str(described["e_tag"]), described["version"])
+
+
+def _mode(expected: Tag | None) -> PutMode:
+    if expected is None:
+        return "create"
+    if expected.version is None:
+        return {"e_tag": expected.name}
+    return {"e_tag": expected.name, "version": expected.version}
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from lorastyle.errors import StoreError
+from lorastyle.places.locking import locked
+from lorastyle.places.tag import Tag
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,7 +59,12 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class LocalPlace:
-    """A directory, made when something is written to it."""
+    """A directory, made when something is written to it.
+
+    `replace` takes a lock of the directory. On a file system without locks a file
+    is still made by one process only, but of two that replace the same version in
+    the same instant both may believe to have won.
+    """
 
     root: Path
 
@@ -71,43 +78,47 @@ class LocalPlace:
         return (self.root / key).exists()
 
     def read(self, key: str) -> bytes | None:
+        found = self.read_tagged(key)
+        return None if found is None else found[0]
+
+    def tag(self, key: str) -> Tag | None:
         try:
-            return (self.root / key).read_bytes()
+            return _tag((self.root / key).stat())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError as error:
-            raise StoreError(
-                f"{self.where(key)} cannot be read: {error.strerror}; check its permissions"
-            ) from error
+
+    def read_tagged(self, key: str) -> tuple[bytes, Tag] | None:
+        with self._readable(key):
+            try:
+                with (self.root / key).open("rb") as file:
+                    return file.read(), _tag(os.fstat(file.fileno()))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def open(self, key: str) -> LocalFile:
-        try:
+        with self._readable(key):
             return LocalFile(f"{self.root}/{key}")
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise StoreError(
-                f"{self.where(key)} cannot be read: {error.strerror}; check its permissions"
-            ) from error
 
     def write(self, key: str, parts: Sequence[bytes]) -> None:
         with self._written(key, parts) as (temporary, path):
             temporary.replace(path)
 
+    def replace(self, key: str, parts: Sequence[bytes], expected: Tag | None) -> Tag | None:
+        # The slow part, writing, comes first; the lock is held to compare and rename only.
+        with self._written(key, parts) as (temporary, path):
+            new = _tag(temporary.stat())
+            with locked(self.root) as alone:
+                if self.tag(key) != expected:
+                    return None
+                if expected is None and not alone:
+                    return new if _linked(temporary, path) else None
+                temporary.replace(path)
+        return new
+
     def create(self, key: str, content: bytes) -> bool:
         if self.exists(key):
             return False
-        with self._written(key, [content]) as (temporary, path):
-            try:
-                # Unlike a rename, a link does not replace what another process made meanwhile.
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                temporary.replace(path)
-        return True
+        return self.replace(key, [content], None) is not None
 
     def delete(self, key: str) -> None:
         path = self.root / key
@@ -117,6 +128,11 @@ class LocalPlace:
             except FileNotFoundError:
                 return
             _sync_directory(path.parent)
+
+    def clear(self) -> None:
+        if self.root.exists():
+            with self._explained(""):
+                shutil.rmtree(self.root)
 
     def names(self) -> list[str]:
         if not self.root.is_dir():
@@ -170,6 +186,9 @@ class LocalPlace:
                 with temporary.open("wb") as file:
                     file.writelines(parts)
                     file.flush()
+                    # File systems stamp with a clock that ticks every few milliseconds: two
+                    # versions in one tick, the second on the first one's inode, look the same.
+                    os.utime(file.fileno(), ns=(time.time_ns(),) * 2)
                     os.fsync(file.fileno())
                 yield temporary, path
                 _sync_directory(path.parent)
@@ -178,6 +197,17 @@ class LocalPlace:
             finally:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
+
+    @contextlib.contextmanager
+    def _readable(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"{self.where(key)} cannot be read: {error.strerror}; check its permissions"
+            ) from error
 
     @contextlib.contextmanager
     def _explained(self, key: str) -> Iterator[None]:
@@ -191,6 +221,23 @@ class LocalPlace:
                 f"{self.where(key)} cannot be written: {error.strerror}, {room}; "
                 f"{advice} and run the same command again"
             ) from error
+
+
+def _tag(status: os.stat_result) -> Tag:
+    return Tag(f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}")
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Move a file where none is, without a lock: a link does not replace what is there."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        temporary.replace(path)
+    return True
 
 
 def _free_gib(path: Path) -> float:

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from lorastyle.errors import StoreError
 from lorastyle.places.local import LocalPlace
+from lorastyle.places.tag import Tag
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -74,6 +75,14 @@ class Place(Protocol):
         """All of a file, or None where there is none."""
         ...
 
+    def tag(self, key: str) -> Tag | None:
+        """Which version of a file is there, or None where there is none."""
+        ...
+
+    def read_tagged(self, key: str) -> tuple[bytes, Tag] | None:
+        """All of a file and which version that is, or None where there is none."""
+        ...
+
     def open(self, key: str) -> OpenFile:
         """Open a file. Raises FileNotFoundError, here or on reading, if there is none."""
         ...
@@ -82,12 +91,24 @@ class Place(Protocol):
         """Write or replace a file."""
         ...
 
+    def replace(self, key: str, parts: Sequence[bytes], expected: Tag | None) -> Tag | None:
+        """Write a file if the one there still is that version; None: if there is none.
+
+        Returns the new version, or None where another one was there: then nothing
+        changed. Of any number of processes that expect the same version, one wins.
+        """
+        ...
+
     def create(self, key: str, content: bytes) -> bool:
         """Write a file unless there is one; True if it was written."""
         ...
 
     def delete(self, key: str) -> None:
         """Remove a file if it is there."""
+        ...
+
+    def clear(self) -> None:
+        """Remove everything that is here and below."""
         ...
 
     def names(self) -> list[str]:

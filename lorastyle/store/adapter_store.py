@@ -5,6 +5,7 @@
       weights/c/ROW/0              one shard a row: one file, one writer
       initial/                     the initial vector all adapters share, once
       commits/ROW.json             written last; a row without one does not exist
+      .lock, also in the two above   in a directory: held while a file is replaced
 
 Inner chunks are column blocks, so that reading a few columns of every row is as
 cheap as reading rows. Nothing is compressed: trained float32 does not compress.
@@ -27,6 +28,7 @@ from lorastyle.errors import StoreError
 from lorastyle.places.place import Place, place_of
 from lorastyle.records import SUB_NETWORKS, AdapterSpec, digest
 from lorastyle.store.commits import CommitLog, CommitRecord, checksum_of, finite_values
+from lorastyle.store.epochs import Fence
 from lorastyle.store.group import (
     identity,
     make_group,
@@ -48,14 +50,16 @@ TABLE_COLUMNS = ("row", "adapter_id", "artist", "genre", "role", "index")
 class AdapterStore:
     """An open store. Cheap to open and to pickle; safe to open in many processes.
 
-    Any process may commit any row: a row is one file, and the last of two racing
-    writers leaves row and record in agreement.
+    Any process may commit any row: row and record agree at any time, whoever races
+    for them and whoever is killed. `fenced` also keeps out processes of an earlier attempt.
     """
 
     path: Path | str
     """Where it is: a directory or a URL such as `s3://bucket/prefix`."""
     layout: AdapterLayout
     attributes: Mapping[str, Any]
+    fence: Fence | None = None
+    """The attempt at the run that it is written by, where attempts are told apart."""
 
     @classmethod
     def create(
@@ -151,7 +155,15 @@ class AdapterStore:
 
     @property
     def _writer(self) -> RowWriter:
-        return RowWriter(self._shards, self._commits)
+        return RowWriter(self._shards, self._commits, self.fence)
+
+    def fenced(self, fence: Fence) -> Self:
+        """The same store, written by one attempt at the run.
+
+        Once a later attempt is claimed, `commit` and `quarantine` raise FencedError, and a
+        writer that slept through its end changes nothing that the later one wrote.
+        """
+        return replace(self, fence=fence)
 
     def grow(self, n_rows: int) -> None:
         """Make room for at least `n_rows` rows, at any time. For one owner at a time."""
@@ -177,9 +189,12 @@ class AdapterStore:
         """Write a row (d,) and then its record; returns the record that stands.
 
         `spec_digest` identifies all that determined the weights; by default the
-        spec alone. A zero or non-finite adapter is recorded as such. Written rows
+        spec alone. A whole row of the same digest is left as it is, even where these
+        weights differ from it in their last bits: the first of two actors that train the
+        same adapter stands. A zero or non-finite adapter is recorded as such. Written rows
         are read back, so that a full disk or a racing writer cannot leave a
-        record beside other weights.
+        record beside other weights. Raises FencedError as `fenced` says, StoreError where
+        the row cannot be written.
         """
         vector = self._checked(row, vector)
         spec = _plain(spec)
@@ -201,22 +216,23 @@ class AdapterStore:
         *,
         spec_digest: str | None = None,
     ) -> CommitRecord:
-        """Record that an adapter failed. A good row of the same spec is left alone."""
+        """Record that an adapter failed. A good row of the same spec is left alone.
+
+        Returns the record that stands. Raises FencedError as `fenced` says.
+        """
         self._check_row(row)
         spec = _plain(spec)
         record = CommitRecord(row, "failed", spec_digest or digest(spec), None, spec, {}, reason)
         return self._writer.quarantine(record)
 
     def describe(self, row: int, spec: Mapping[str, Any]) -> CommitRecord:
-        """Say of a committed row who it is; its weights stay. For one owner at a time.
+        """Say of a committed row who it is; its weights stay.
 
         Raises StoreError where there is no such row.
         """
-        record = self._commits.read(row)
+        record = self._writer.describe(row, spec)
         if record is None:
             raise StoreError(f"{self.path} has no committed row {row}; commit its weights first")
-        record = replace(record, spec=dict(spec), spec_digest=digest(dict(spec)))
-        self._commits.write(record)
         return record
 
     def committed(self) -> dict[int, CommitRecord]:

@@ -1,7 +1,8 @@
 """Commit records: what makes a row of the store exist.
 
 One small JSON file a row, written last and all at once. A row whose weights are
-there but whose record is not was interrupted, and counts as absent.
+there but whose record is not was interrupted, and counts as absent. So does one
+whose record is only a mark that it is being written, or has to be made again.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,15 @@ import numpy.typing as npt
 
 from lorastyle.errors import StoreError
 from lorastyle.places.place import Place
+from lorastyle.places.tag import Tag
+from lorastyle.records import digest
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+"""1 had neither epoch nor token, and no marks; it still reads."""
+WRITING, REQUEUED = "writing", "requeued"
+MARKS = (WRITING, REQUEUED)
+"""What stands in a record's place while the row does not exist. A record is never deleted:
+a late deletion by a process that slept would take away what another has written since."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +41,28 @@ class CommitRecord:
     rows enter a fit."""
     spec_digest: str
     """Identity of all that determined the weights: same digest, nothing to do."""
-    checksum: str | None
+    checksum: str | None = None
     """SHA-256 of the row's float32 little-endian bytes; None where it has no weights."""
     spec: dict[str, Any] = field(default_factory=dict)
     receipt: dict[str, Any] = field(default_factory=dict)
     """Losses, time, norm: from the trainer."""
     reason: str | None = None
-    """Why it failed."""
+    """Why it failed, or was set aside."""
     version: int = RECORD_VERSION
+    epoch: int | None = None
+    """The attempt at the run that wrote it, where attempts are told apart."""
+    token: str | None = None
+    """Random, another one each time: no two versions of a record have the same bytes."""
+
+    @property
+    def exists(self) -> bool:
+        """False for a mark: to readers the row is absent."""
+        return self.status not in MARKS
 
     def is_current(self, spec_digest: str) -> bool:
         """True if the row was made from this spec and did not fail: nothing to do."""
-        return self.status != "failed" and self.spec_digest == spec_digest
-
-    def is_of_the_same(self, other: CommitRecord) -> bool:
-        """True if both are of the same spec and weights, whatever their receipts say."""
-        return (self.spec_digest, self.checksum) == (other.spec_digest, other.checksum)
+        made = self.exists and self.status != "failed"
+        return made and self.spec_digest == spec_digest
 
 
 def checksum_of(vector: npt.NDArray[np.float32]) -> str:
@@ -70,42 +85,103 @@ def _is_non_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
+def mark(row: int, status: str, **known: Any) -> CommitRecord:
+    """What stands in a row's record while the row does not exist."""
+    return CommitRecord(row, status, known.pop("spec_digest", ""), **known)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a record's file, whatever it is."""
+
+    record: CommitRecord | None
+    """None where there is no file, or one that is no record of this row."""
+    tag: Tag | None
+    """Its version; None where there is no file."""
+
+    @property
+    def is_damaged(self) -> bool:
+        return self.record is None and self.tag is not None
+
+
 @dataclass(frozen=True)
 class CommitLog:
     """The commit records, a small file each."""
 
     place: Place
 
-    def key(self, row: int) -> str:
-        return f"{row:08d}.json"
+    def write(self, record: CommitRecord, expected: Tag | None) -> Found | None:
+        """Write a record over the version that was found; None: where there is none.
 
-    def write(self, record: CommitRecord) -> None:
-        """Make the row exist."""
-        text = json.dumps(asdict(record), indent=2, allow_nan=False) + "\n"
-        self.place.write(self.key(record.row), [text.encode()])
+        Returns what then stands, the record under a new token, or None where another
+        version was there: then nothing changed.
+        """
+        record = replace(record, token=uuid.uuid4().hex)
+        tag = self.place.replace(_key(record.row), [_encoded(record)], expected)
+        return None if tag is None else Found(record, tag)
 
-    def erase(self, row: int) -> None:
-        """Make the row absent."""
-        self.place.delete(self.key(row))
+    def find(self, row: int) -> Found:
+        """What stands in a row's place, marks and damage included."""
+        found = self.place.read_tagged(_key(row))
+        return Found(None, None) if found is None else Found(_decoded(found[0], row), found[1])
+
+    def find_all(self) -> dict[int, Found]:
+        """The same of every row that has a file, in ascending order."""
+        rows = sorted(_rows(self.place.names()))
+        return dict(zip(rows, self.place.each(self.find, rows), strict=True))
 
     def read(self, row: int) -> CommitRecord | None:
-        """The record of a row, or None where it does not exist."""
-        return self._load(self.key(row))
+        """The record of a row, or None where the row does not exist."""
+        return self._existing(row, self.find(row))
 
     def read_all(self) -> dict[int, CommitRecord]:
-        """Every record by row, in ascending order."""
-        names = [name for name in self.place.names() if name.endswith(".json")]
-        records = [record for record in self.place.each(self._load, names) if record is not None]
-        return {record.row: record for record in sorted(records, key=lambda one: one.row)}
+        """Every existing row's record, in ascending order."""
+        found = self.find_all().items()
+        records = {row: self._existing(row, one) for row, one in found}
+        return {row: record for row, record in records.items() if record is not None}
 
-    def _load(self, name: str) -> CommitRecord | None:
-        content = self.place.read(name)
-        if content is None:
-            return None
-        try:
-            return CommitRecord(**json.loads(content))
-        except (ValueError, TypeError) as error:
+    def refuse_damage(self, row: int, found: Found) -> None:
+        """Raise StoreError where the file is no record of this row."""
+        if found.is_damaged:
             raise StoreError(
-                f"commit record {self.place.where(name)} is damaged; "
-                "delete it to have its row made again"
-            ) from error
+                f"commit record {self.place.where(_key(row))} is damaged; "
+                "`lorastyle store scrub RUN` has its row made again"
+            )
+
+    def _existing(self, row: int, found: Found) -> CommitRecord | None:
+        self.refuse_damage(row, found)
+        return found.record if found.record is not None and found.record.exists else None
+
+
+def _key(row: int) -> str:
+    return f"{row:08d}.json"
+
+
+def _rows(names: Sequence[str]) -> Iterator[int]:
+    for name in names:
+        stem = name.removesuffix(".json")
+        if stem != name and stem.isdecimal() and _key(int(stem)) == name:
+            yield int(stem)
+
+
+def _encoded(record: CommitRecord) -> bytes:
+    values = json.loads(json.dumps(asdict(record), allow_nan=False))
+    values = {key: value for key, value in values.items() if value not in (None, {})}
+    return (json.dumps({**values, "seal": _seal(values)}, indent=2) + "\n").encode()
+
+
+def _decoded(content: bytes, row: int) -> CommitRecord | None:
+    """The record in these bytes, or None where they are none of this row."""
+    try:
+        values = json.loads(content)
+        seal = values.pop("seal", None)
+        record = CommitRecord(**values)
+        sealed = seal == _seal(values) if record.version > 1 else True
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return record if sealed and record.row == row else None
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    """What tells a record in which a bit has flipped: nothing else would."""
+    return digest(values)[:16]

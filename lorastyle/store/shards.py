@@ -11,6 +11,7 @@ Source: Zarr v3 codec `sharding_indexed`, index at the end of the file.
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from lorastyle.errors import StoreError
 from lorastyle.places.place import ChangedMeanwhileError, OpenFile, Place
+from lorastyle.places.tag import Tag
 
 Matrix = npt.NDArray[np.float32]
 Piece = tuple[int, slice, slice]
@@ -53,7 +55,7 @@ class RowShards:
 
     def path(self, row: int) -> str:
         """What to call a row's shard in a message."""
-        return self.place.where(f"{row}/0")
+        return self.place.where(_key(row))
 
     def read(
         self,
@@ -81,7 +83,7 @@ class RowShards:
     def hint(self, rows: Sequence[int], columns: slice) -> None:
         """These columns will be read soon. Where chunks lie is guessed; errors cost time."""
         first, last = columns.start // self.block, -(-columns.stop // self.block)
-        keys = (f"{row}/0" for row in rows)
+        keys = (_key(row) for row in rows)
         self.place.hint(keys, first * self._chunk_bytes, last * self._chunk_bytes)
 
     def _pieces(self, columns: slice) -> list[Piece]:
@@ -95,25 +97,38 @@ class RowShards:
         return pieces
 
     def write(self, row: int, vector: Matrix) -> None:
-        """Write one row (d,): durable and all at once when this returns."""
+        """Write one row (d,), whatever is there: durable and all at once when this returns."""
+        self.place.write(_key(row), self._parts(vector, b""))
+
+    def tag(self, row: int) -> Tag | None:
+        """Which version of a row is there, or None where there is none."""
+        return self.place.tag(_key(row))
+
+    def replace(self, row: int, vector: Matrix, expected: Tag | None) -> bool:
+        """Write one row (d,) if the version there is still that one; True if it was written."""
+        parts = self._parts(vector, uuid.uuid4().bytes)
+        return self.place.replace(_key(row), parts, expected) is not None
+
+    def _parts(self, vector: Matrix, mark: bytes) -> list[bytes]:
+        """A shard. Nothing points to the mark: it makes the file one of its kind."""
         padded = np.zeros(self.n_blocks * self.block, "<f4")
         padded[: self.n_columns] = vector
         chunks = [_with_crc(chunk.tobytes()) for chunk in padded.reshape(self.n_blocks, -1)]
         n_bytes = len(chunks[0])
         index = np.array([(i * n_bytes, n_bytes) for i in range(self.n_blocks)], "<u8")
-        self.place.write(f"{row}/0", [*chunks, _with_crc(index.tobytes())])
+        return [*chunks, mark, _with_crc(index.tobytes())]
 
     def _read_row(self, row: int, pieces: list[Piece], out: Matrix, origin: Matrix | None) -> None:
         for _ in range(READ_ATTEMPTS):
             try:
-                with self.place.open(f"{row}/0") as file:
+                with self.place.open(_key(row)) as file:
                     return self._copy(file, row, pieces, out, origin)
             except ChangedMeanwhileError:
                 continue
             except FileNotFoundError as error:
                 raise StoreError(
                     f"row {row} has no weights at {self.path(row)}; "
-                    "delete its commit record and train it again"
+                    "`lorastyle store scrub RUN` has it made again"
                 ) from error
         raise StoreError(
             f"row {row} at {self.path(row)} was replaced {READ_ATTEMPTS} times "
@@ -166,8 +181,12 @@ class RowShards:
     def _damage(self, row: int) -> StoreError:
         return StoreError(
             f"the weights of row {row} at {self.path(row)} are damaged; "
-            "delete its commit record and train it again"
+            "`lorastyle store scrub RUN` has it made again"
         )
+
+
+def _key(row: int) -> str:
+    return f"{row}/0"
 
 
 def _expect(file: OpenFile, entries: list[tuple[int, int]]) -> None:

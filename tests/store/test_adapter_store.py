@@ -58,7 +58,7 @@ def test_without_a_shared_start_there_is_no_initial_vector(store):
 
 
 def test_a_row_without_record_does_not_exist(store, vector, spec, monkeypatch):
-    monkeypatch.setattr(CommitLog, "write", _raise_killed)
+    _kill_before_the_record(monkeypatch)
     with pytest.raises(Killed):
         store.commit(2, vector, spec, {})
     monkeypatch.undo()
@@ -70,7 +70,7 @@ def test_a_row_without_record_does_not_exist(store, vector, spec, monkeypatch):
 
 def test_a_kill_while_a_row_is_replaced_leaves_it_absent(store, vector, spec, monkeypatch):
     store.commit(2, vector, {"old": 1}, {})
-    monkeypatch.setattr(CommitLog, "write", _raise_killed)
+    _kill_before_the_record(monkeypatch)
     with pytest.raises(Killed):
         store.commit(2, 2 * vector, spec, {})
     monkeypatch.undo()
@@ -97,19 +97,28 @@ def test_a_writer_in_between_cannot_part_row_and_record(store, vector, spec, mon
     """The other writer commits other bytes just before our record is written."""
     write, others = CommitLog.write, [3 * vector]
 
-    def write_after_the_other(log, record):
-        if others:
-            AdapterStore.open(store.path).commit(2, others.pop(), spec, {})
-        write(log, record)
+    def write_after_the_other(log, record, expected):
+        if record.exists and others:
+            AdapterStore.open(store.path).commit(2, others.pop(), {"other": 1}, {})
+        return write(log, record, expected)
 
     monkeypatch.setattr(CommitLog, "write", write_after_the_other)
     store.commit(2, vector, spec, {})
+    assert others == []
     assert store.verify(2)
     np.testing.assert_array_equal(store.read_rows([2])[0], vector)
 
 
+def test_of_two_that_make_the_same_row_the_first_stands(store, vector, spec):
+    """Another stack size gives other last bits: no reason to write again."""
+    first = store.commit(2, vector, spec, {"actor": 1})
+    assert store.commit(2, np.nextafter(vector, 9), spec, {"actor": 2}) == first
+    np.testing.assert_array_equal(store.read_rows([2])[0], vector)
+
+
 def test_a_disk_that_keeps_losing_bytes_is_an_error(store, vector, spec, monkeypatch):
-    monkeypatch.setattr(RowShards, "write", lambda shards, row, vector: None)
+    monkeypatch.setattr(RowShards, "replace", lambda *arguments: True)
+    monkeypatch.setattr("lorastyle.store.writing.LONGEST_PAUSE_S", 0.0)
     with pytest.raises(StoreError, match=r"row 2 .* does not read back"):
         store.commit(2, vector, spec, {})
 
@@ -178,11 +187,11 @@ def test_the_contents_digest_follows_weights_and_specs_not_order_or_time(make_st
     store.commit(0, 2 * vector, spec, {})
     before = digest_of_contents(store)
     for row in (0, 1):
-        CommitLog(LocalPlace(store.path / "commits")).erase(row)
+        LocalPlace(store.path / "commits").delete(f"{row:08d}.json")
     store.commit(0, 2 * vector, spec, {"wall_s": 9.0})
     store.commit(1, vector, spec, {})
     assert digest_of_contents(store) == before
-    store.commit(1, 3 * vector, spec, {})
+    store.commit(1, 3 * vector, spec, {}, spec_digest="another")
     assert digest_of_contents(store) != before
 
 
@@ -250,7 +259,7 @@ def test_what_is_no_store_is_refused_in_a_sentence(tmp_path, store):
 def test_a_damaged_commit_record_is_named(store, vector, spec):
     store.commit(2, vector, spec, {})
     (store.path / "commits" / "00000002.json").write_text("{")
-    with pytest.raises(StoreError, match=r"00000002\.json is damaged; delete it"):
+    with pytest.raises(StoreError, match=r"00000002\.json is damaged; `lorastyle store scrub RUN`"):
         store.committed()
 
 
@@ -269,5 +278,12 @@ def test_a_store_passes_a_process_boundary(store, vector, spec):
     assert pickle.loads(pickle.dumps(store)).verify(2)
 
 
-def _raise_killed(log, record):
-    raise Killed
+def _kill_before_the_record(monkeypatch) -> None:
+    write = CommitLog.write
+
+    def write_marks_only(log, record, expected):
+        if record.exists:
+            raise Killed
+        return write(log, record, expected)
+
+    monkeypatch.setattr(CommitLog, "write", write_marks_only)

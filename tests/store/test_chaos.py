@@ -87,9 +87,10 @@ def test_only_temporary_files_are_left_behind_and_they_can_be_swept(raced):
         {f"weights/c/{row}/0" for row in rows},
         {f"commits/{row:08d}.json" for row in rows},
     )
-    assert files - temporary == {"zarr.json", "weights/zarr.json"} | shards | records
+    locks = {".lock", "commits/.lock", "weights/c/.lock"}
+    assert files - temporary == {"zarr.json", "weights/zarr.json"} | shards | records | locks
     assert store.sweep(older_than_s=0) == len(temporary)
-    assert not list(store.path.rglob(".*"))
+    assert not list(store.path.rglob(".*.tmp"))
 
 
 def test_a_reader_never_sees_a_torn_row(raced):
