@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond, say
+from lorastyle.cli.opening import NEW_RUN
 from lorastyle.cli.stages import carry_out_stages, say_outcome
 
 DEFAULT = Path("runs/demo")
@@ -16,14 +17,14 @@ DEFAULT = Path("runs/demo")
 @click.command(name="demo")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NEW_RUN,
     default=DEFAULT,
     show_default=True,
-    help="Directory of the run.",
+    help="Where the run lies: a directory, or s3://BUCKET/PREFIX (also gs://).",
 )
 @click.option("--force", is_flag=True, help="Make everything again.")
 @answer_options
-def command(out: Path, force: bool, as_json: bool, debug: bool) -> None:
+def command(out: Path | str, force: bool, as_json: bool, debug: bool) -> None:
     """Run the whole pipeline on the shipped miniature.
 
     Twelve invented painters, 252 adapters, minutes on two cores; no GPU and no

@@ -24,7 +24,7 @@ PAPER_MINUTES = (5, 10)
 """What an adapter of Stable Diffusion 1.5 took the paper on one GPU (section 5)."""
 
 
-def preview(experiment: Experiment, place: Path, samples_per_s: float | None) -> Answer:
+def preview(experiment: Experiment, place: Path | str, samples_per_s: float | None) -> Answer:
     """The resolved experiment and a description of its plan; nothing is left behind."""
     from lorastyle.corpus.planning import describe_plan
 
@@ -43,7 +43,7 @@ def preview(experiment: Experiment, place: Path, samples_per_s: float | None) ->
     return Answer(document, f"{experiment.to_yaml()}\n{plan_text(plan, place)}")
 
 
-def plan_text(plan: Mapping[str, Any], place: Path) -> str:
+def plan_text(plan: Mapping[str, Any], place: Path | str) -> str:
     """The plan for people, a fact a line."""
     roles = ", ".join(f"{n} {KIND_NAMES[role]}" for role, n in plan["adapters_by_role"].items())
     lines = {
@@ -88,13 +88,14 @@ def adapter_size(experiment: Experiment) -> int:
     return AdapterLayout.of_modules(training.rank, modules).size
 
 
-def _plan(experiment: Experiment, place: Path) -> tuple[pd.DataFrame, list[AdapterSpec]]:
+def _plan(experiment: Experiment, place: Path | str) -> tuple[pd.DataFrame, list[AdapterSpec]]:
     """Catalogue and specs: the run's own where they are these, or made aside."""
     from lorastyle.base.lookup import base_identity
     from lorastyle.corpus.stage import plan, read_catalogue, read_plan
+    from lorastyle.places.place import place_of
     from lorastyle.runs import Run
 
-    if (place / "config.yaml").is_file():
+    if place_of(place).exists("config.yaml"):
         run = Run.open(place)
         if run.experiment.hash() == experiment.hash() and run.manifest("plan") is not None:
             return read_catalogue(run), read_plan(run)

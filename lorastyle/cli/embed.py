@@ -63,9 +63,9 @@ class Memory(click.ParamType):  # type: ignore[type-arg]
 )
 @experiment_options
 def command(
-    target: Path,
+    target: Path | str,
     overrides: tuple[str, ...],
-    directory: Path | None,
+    directory: Path | str | None,
     force: bool,
     representations: tuple[str, ...],
     sub_networks: tuple[str, ...],

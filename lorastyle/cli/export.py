@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond
+from lorastyle.cli.opening import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="export")
-@click.argument(
-    "target", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="RUN"
-)
+@click.argument("target", type=RUN, metavar="RUN")
 @click.argument("names", nargs=-1, metavar="ADAPTER...")
 @click.option("--all", "everything", is_flag=True, help="Every adapter of the run.")
 @click.option(
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 )
 @answer_options
 def command(
-    target: Path,
+    target: Path | str,
     names: tuple[str, ...],
     everything: bool,
     out: Path,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond, say
+from lorastyle.cli.opening import NEW_RUN
 
 if TYPE_CHECKING:
     from lorastyle.ingest.finding import Candidate
@@ -20,7 +21,7 @@ SHOWN = 20
 
 
 @click.command(name="ingest")
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), metavar="RUN")
+@click.argument("directory", type=NEW_RUN, metavar="RUN")
 @click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|DIR..."
 )
@@ -42,7 +43,7 @@ SHOWN = 20
 )
 @answer_options
 def command(
-    directory: Path,
+    directory: Path | str,
     paths: tuple[Path, ...],
     labels: Path | None,
     base: str | None,
@@ -84,15 +85,19 @@ def _refuse(found: Ingestion) -> None:
 
 
 def _run(
-    directory: Path, candidates: Sequence[Candidate], base: str | None, overrides: Sequence[str]
+    directory: Path | str,
+    candidates: Sequence[Candidate],
+    base: str | None,
+    overrides: Sequence[str],
 ) -> Run:
     """The run that is there, or a new one for adapters only."""
     from lorastyle.errors import ConfigError
     from lorastyle.ingest.family import family_of_first
     from lorastyle.ingest.new_run import experiment_for_adapters
+    from lorastyle.places.place import place_of
     from lorastyle.runs import Run
 
-    if (directory / "config.yaml").is_file():
+    if place_of(directory).exists("config.yaml"):
         run = Run.open(directory)
         if base not in (None, run.experiment.base) or overrides:
             raise ConfigError(
@@ -102,7 +107,8 @@ def _run(
         return run
     chosen = base or family_of_first(candidates)
     say(f"a new run for adapters of {chosen}, in {directory}")
-    return Run.create(directory, experiment_for_adapters(directory.name, chosen, overrides))
+    name = PurePosixPath(str(directory)).name
+    return Run.create(directory, experiment_for_adapters(name, chosen, overrides))
 
 
 def _text(run: Run, found: Ingestion) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond
+from lorastyle.cli.opening import FILE_OR_RUN
 from lorastyle.cli.stages import summary
 from lorastyle.errors import AdapterFileError, StageError
 from lorastyle.report.words import KIND_NAMES, duration, size
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 
 @click.command(name="inspect")
-@click.argument("target", type=click.Path(path_type=Path), metavar="FILE|RUN")
+@click.argument("target", type=FILE_OR_RUN, metavar="FILE|RUN")
 @answer_options
-def command(target: Path, as_json: bool, debug: bool) -> None:
+def command(target: Path | str, as_json: bool, debug: bool) -> None:
     """Say what a LoRA file or a run holds.
 
     Of a file: format, base model, rank, alpha, which modules it changes and how much, what
@@ -30,7 +31,7 @@ def command(target: Path, as_json: bool, debug: bool) -> None:
     """
 
     def body() -> Answer:
-        if target.is_dir() and (target / "config.yaml").is_file():
+        if isinstance(target, str) or (target / "config.yaml").is_file():
             from lorastyle.runs import Run
 
             document = describe_run(Run.open(target))

@@ -14,9 +14,9 @@ from lorastyle.cli.stages import dry_run_answer, dry_run_options, experiment_opt
 @experiment_options
 @dry_run_options
 def command(
-    target: Path,
+    target: Path | str,
     overrides: tuple[str, ...],
-    directory: Path | None,
+    directory: Path | str | None,
     force: bool,
     dry_run: bool,
     samples_per_s: float | None,

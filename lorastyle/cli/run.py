@@ -21,9 +21,9 @@ from lorastyle.cli.stages import (
 @experiment_options
 @dry_run_options
 def command(
-    target: Path,
+    target: Path | str,
     overrides: tuple[str, ...],
-    directory: Path | None,
+    directory: Path | str | None,
     force: bool,
     dry_run: bool,
     samples_per_s: float | None,

@@ -9,6 +9,7 @@ import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond
 from lorastyle.cli.compare import WORDS
+from lorastyle.cli.opening import RUN
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.report.words import space_name
 
@@ -20,9 +21,7 @@ SHOWN = 10
 
 
 @click.command(name="search")
-@click.argument(
-    "target", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="RUN"
-)
+@click.argument("target", type=RUN, metavar="RUN")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option(
     "--top-k", type=click.IntRange(min=1), default=24, show_default=True, help="Neighbours to find."
@@ -43,7 +42,7 @@ SHOWN = 10
 )
 @answer_options
 def command(
-    target: Path,
+    target: Path | str,
     file: Path,
     top_k: int,
     representation: str | None,

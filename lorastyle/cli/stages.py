@@ -9,26 +9,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lorastyle.cli.answer import Answer, Command, answer_options, respond, say
-from lorastyle.cli.opening import open_run, read_target
+from lorastyle.cli.opening import CONFIG_OR_RUN, NEW_RUN, open_run, read_target
 from lorastyle.report.words import duration
 
 if TYPE_CHECKING:
     from lorastyle.runs import Run, StageOutcome
 
 
-EXISTING = click.Path(exists=True, path_type=Path)
-
-
 def experiment_options(command: Command) -> Command:
     """`TARGET [key=value ...] [--run RUN] [--force]`."""
     for decorate in (
         click.argument("overrides", nargs=-1, metavar="[key=value ...]"),
-        click.argument("target", type=EXISTING, metavar="CONFIG|RUN"),
+        click.argument("target", type=CONFIG_OR_RUN, metavar="CONFIG|RUN"),
         click.option(
             "--run",
             "directory",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Directory of the run. Default: runs/NAME, by the name in CONFIG.",
+            type=NEW_RUN,
+            help="Where the run lies: a directory, or s3://BUCKET/PREFIX (also gs://). "
+            "Default: runs/NAME, by the name in CONFIG.",
         ),
         click.option(
             "--force",
@@ -58,7 +56,10 @@ def dry_run_options(command: Command) -> Command:
 
 
 def dry_run_answer(
-    target: Path, directory: Path | None, overrides: Sequence[str], samples_per_s: float | None
+    target: Path | str,
+    directory: Path | str | None,
+    overrides: Sequence[str],
+    samples_per_s: float | None,
 ) -> Answer:
     """What the run that is meant would train and take; nothing is done."""
     from lorastyle.cli.dry_run import preview
@@ -73,9 +74,9 @@ def stage_verb(stage: str, explanation: str) -> click.Command:
     @click.command(name=stage, help=explanation)
     @experiment_options
     def command(
-        target: Path,
+        target: Path | str,
         overrides: tuple[str, ...],
-        directory: Path | None,
+        directory: Path | str | None,
         force: bool,
         as_json: bool,
         debug: bool,
@@ -90,7 +91,12 @@ def stage_verb(stage: str, explanation: str) -> click.Command:
 
 
 def stage_answer(
-    stage: str, target: Path, directory: Path | None, overrides: Sequence[str], *, force: bool
+    stage: str,
+    target: Path | str,
+    directory: Path | str | None,
+    overrides: Sequence[str],
+    *,
+    force: bool,
 ) -> Answer:
     """Carry out one stage of the run that is meant, and say what it made."""
     run = open_run(target, directory, overrides, force=force)
