@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,12 @@ import numpy as np
 import pytest
 
 from lorastyle.adapters.layout import AdapterLayout, TargetModule
+from lorastyle.places import bucket
 from lorastyle.records import AdapterSpec, Role
 from lorastyle.store.adapter_store import AdapterStore
+from tests.s3 import S3Server
+
+BUCKET_NUMBERS = itertools.count()
 
 
 @pytest.fixture
@@ -50,3 +55,22 @@ def vector(store: AdapterStore) -> np.ndarray:
 @pytest.fixture
 def spec() -> AdapterSpec:
     return AdapterSpec(2, "monet-train-00", "monet", "landscape", Role.TRAIN, 0, ("a",), "x", 1, 0)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def url(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where a store may lie, in a bucket of its own."""
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
+    # The client of another server is not reused.
+    bucket._client.cache_clear()
+    name = f"bucket-{next(BUCKET_NUMBERS)}"
+    server.make_bucket(name)
+    yield f"s3://{name}/runs/adapters.zarr"
+    bucket._client.cache_clear()

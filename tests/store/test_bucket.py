@@ -7,15 +7,13 @@ import json
 import pickle
 import socket
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import obstore
 import pytest
 import zarr
-from moto.server import ThreadedMotoServer
 from zarr.storage import ObjectStore
 
 from lorastyle.adapters.layout import AdapterLayout
@@ -26,31 +24,6 @@ from lorastyle.places.place import place_of
 from lorastyle.store.adapter_store import AdapterStore
 from lorastyle.store.shards import RowShards
 from lorastyle.store.vectors import AdapterVectors
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def url(
-    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
-    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(key, "dummy")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    # A bucket of its own for each test; the client of another one is not reused.
-    bucket._client.cache_clear()
-    name = f"bucket-{abs(hash(request.node.name))}"
-    urllib.request.urlopen(urllib.request.Request(f"{server}/{name}", method="PUT")).close()
-    yield f"s3://{name}/runs/adapters.zarr"
-    bucket._client.cache_clear()
 
 
 @pytest.fixture
