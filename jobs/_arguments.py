@@ -7,30 +7,42 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs._stopping import STOPPED, Stopped, stoppable
 from lorastyle.cli.dry_run import preview
 from lorastyle.config import load_experiment
 from lorastyle.distributed.pipeline import run_stages, write_run_components
 from lorastyle.errors import ConfigError, LorastyleError
-from lorastyle.runs import Run, StageOutcome
+from lorastyle.runs import Run, StageOutcome, location
 
 
 def main(stages: Sequence[str], arguments: Sequence[str] | None = None) -> int:
-    """Carry out `stages` of a run; the job's exit status: 0 done, 1 failed, 2 wrong use."""
+    """Carry out `stages` of a run; the job's exit status.
+
+    0 done, 1 failed, 2 wrong use, 143 stopped by SIGTERM (`ray job stop`).
+    """
     parsed = _parser(stages).parse_args(arguments)
     try:
-        experiment = load_experiment(parsed.config, parsed.overrides)
-        if parsed.dry_run:
-            print(preview(experiment, parsed.run, parsed.samples_per_s).text)
-            return 0
-        run = Run.create(parsed.run, experiment, force=parsed.force)
-        run_stages(run, stages, force=parsed.force, on_outcome=_say)
-        if parsed.write_components:
-            for path in write_run_components(run):
-                print(path, flush=True)
+        with stoppable():
+            _carry_out(parsed, stages)
+    except Stopped:
+        print("stopped; the same job goes on where this one ended", file=sys.stderr)
+        return STOPPED
     except LorastyleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     return 0
+
+
+def _carry_out(parsed: argparse.Namespace, stages: Sequence[str]) -> None:
+    experiment = load_experiment(parsed.config, parsed.overrides)
+    if parsed.dry_run:
+        print(preview(experiment, parsed.run, parsed.samples_per_s).text)
+        return
+    run = Run.create(parsed.run, experiment, force=parsed.force)
+    run_stages(run, stages, force=parsed.force, on_outcome=_say)
+    if parsed.write_components:
+        for path in write_run_components(run):
+            print(path, flush=True)
 
 
 def _parser(stages: Sequence[str]) -> argparse.ArgumentParser:
@@ -38,7 +50,10 @@ def _parser(stages: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m jobs.{program}")
     parser.add_argument("--config", type=Path, required=True, help="YAML of the experiment")
     parser.add_argument(
-        "--run", type=Path, required=True, help="directory of the run, seen by every node"
+        "--run",
+        type=_location,
+        required=True,
+        help="directory of the run, seen by every node, or its URL: s3://..., gs://...",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan and its cost, and stop"
@@ -54,6 +69,13 @@ def _parser(stages: Sequence[str]) -> argparse.ArgumentParser:
     parser.set_defaults(write_components=False)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in rank=8")
     return parser
+
+
+def _location(text: str) -> Path | str:
+    try:
+        return location(text)
+    except LorastyleError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _say(outcome: StageOutcome) -> None:

@@ -18,6 +18,8 @@ VERBS: Mapping[str, str] = {
     "sweep": "Choose PC counts and sub-network on validation.",
     "evaluate": "Measure clustering and retrieval, beside image features.",
     "report": "Write the figures and the offline page.",
+    "submit": "Run stages as a job on a Ray cluster, and follow it.",
+    "cluster": "Start a Ray cluster on this machine to try things on.",
     "ingest": "Add LoRA files from elsewhere to a run.",
     "search": "Find whose style a LoRA file has.",
     "compare": "Say what two LoRA files are to each other.",

@@ -290,7 +290,9 @@ class LocalCluster:
             with opener.open(request, timeout=30) as answer:
                 return json.load(answer)
         except (urllib.error.URLError, TimeoutError) as error:
-            raise ClusterError(f"the local cluster's dashboard does not answer ({error})") from error
+            raise ClusterError(
+                f"the local cluster's dashboard does not answer ({error})"
+            ) from error
 
 
 def _new_directory(parent: Path | None) -> Path:
