@@ -199,10 +199,7 @@ class BucketPlace:
         except (AlreadyExistsError, PreconditionError, NotSupportedError):
             raise
         except BaseError as error:
-            raise StoreError(
-                f"{self.where(key)} cannot be {done}: {_gist(error)}; "
-                "check the address, the credentials and the network"
-            ) from error
+            raise StoreError(f"{self.where(key)} cannot be {done}: {_reason(error)}") from error
 
     @contextlib.contextmanager
     def _no_bucket(self, key: str) -> Iterator[None]:
@@ -236,6 +233,17 @@ def _client(url: str) -> Any:
         return from_url(url, client_options=CLIENT_OPTIONS, retry_config=RETRY_CONFIG)
     except (BaseError, ValueError) as error:
         raise StoreError(f"{url} cannot be opened: {_gist(error)}; check the address") from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, and what to do about it."""
+    if "169.254.169.254" in str(error) or "metadata.google.internal" in str(error):
+        # Where a cloud's machine would tell its role: it was asked because nothing else was set.
+        return (
+            "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "GOOGLE_APPLICATION_CREDENTIALS, or give the machine a role that may use the bucket"
+        )
+    return f"{_gist(error)}; check the address, the credentials and the network"
 
 
 def _gist(error: Exception) -> str:

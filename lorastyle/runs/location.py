@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lorastyle.errors import ConfigError, StageError
-from lorastyle.places.place import place_of
+from lorastyle.places.place import BUCKET_SCHEMES, place_of
 
 CACHE_VARIABLE = "LORASTYLE_CACHE"
 """Environment variable: where working copies of runs in buckets are kept."""
@@ -26,6 +26,10 @@ def location(text: Path | str) -> Path | str:
     PosixPath('runs/paper')
     """
     url = str(text)
+    if found := re.match(rf"({'|'.join(BUCKET_SCHEMES)}):/(?!/)", url):
+        raise ConfigError(
+            f"{url} is no URL, for it lacks a slash; write {found[1]}://BUCKET/PREFIX"
+        )
     place_of(url)
     if "://" not in url:
         return Path(text)
@@ -45,11 +49,15 @@ def beside(place: Path | str, name: str) -> Path | str:
 def working_copy(url: str) -> Path:
     """The directory of this machine that holds copies of a bucket run's files.
 
-    The same for every process of a user; made if it is not there. Raises StageError
-    where that is impossible.
+    The same for every process of a user.
     """
     name = re.sub(r"[^\w-]+", "-", url.rsplit("/", 1)[-1])[:40]
-    path = _cache() / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    return _cache() / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+
+
+def make_working_copy(url: str) -> None:
+    """Make that directory where it is not there. Raises StageError where that is impossible."""
+    path = working_copy(url)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,7 +65,6 @@ def working_copy(url: str) -> Path:
             f"no working copy of {url} can be made in {path}: {error.strerror}; "
             f"set {CACHE_VARIABLE} to a directory with room"
         ) from error
-    return path
 
 
 def _cache() -> Path:

@@ -22,7 +22,7 @@ from lorastyle.config import Experiment, load_experiment
 from lorastyle.errors import StageError
 from lorastyle.places.place import Place, place_of
 from lorastyle.records import digest
-from lorastyle.runs.location import beside, location, working_copy
+from lorastyle.runs.location import beside, location, make_working_copy, working_copy
 from lorastyle.runs.published import Files, files_below, publish, pull
 from lorastyle.runs.writing import json_text, write_atomically
 
@@ -79,8 +79,7 @@ class Run:
         content = experiment.to_yaml().encode()
         if not run.place.create(CONFIG_FILE, content):
             run._settle(content, force)
-        if run.url is not None:
-            write_atomically(run.config_path, content)
+        run._copy_config(content)
         return run
 
     def _settle(self, content: bytes, force: bool) -> None:
@@ -104,11 +103,15 @@ class Run:
         if content is None:
             raise StageError(
                 f"{run.location} is not a run (no config.yaml); make one with "
-                "`lorastyle run CONFIG`"
+                f"`lorastyle run CONFIG --run {run.location}`"
             )
-        if run.url is not None:
-            write_atomically(run.config_path, content)
+        run._copy_config(content)
         return replace(run, experiment=load_experiment(run.config_path))
+
+    def _copy_config(self, content: bytes) -> None:
+        if self.url is not None:
+            make_working_copy(self.url)
+            write_atomically(self.config_path, content)
 
     @classmethod
     def _at(cls, where: Path | str, experiment: Experiment) -> Run:

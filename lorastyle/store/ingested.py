@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -250,11 +251,13 @@ def _locked(directory: Path) -> Iterator[None]:
 def _busy(place: Place) -> Iterator[None]:
     """A file that says who is at work: a bucket has no locks. A killed process leaves it."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    who = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
-    if not place.create(BUSY_FILE, json.dumps(who).encode()):
+    who = {"host": socket.gethostname(), "pid": os.getpid(), "since": since, "mark": uuid4().hex}
+    ours = json.dumps(who).encode()
+    # A request whose answer was lost is sent again, and then refused because of itself.
+    if not place.create(BUSY_FILE, ours) and (standing := place.read(BUSY_FILE)) != ours:
         raise StoreError(
-            f"{_who(place.read(BUSY_FILE))} is ingesting there; wait until it is done, or if it "
-            f"was killed delete {place.where(BUSY_FILE)}"
+            f"{_who(standing)} is ingesting there; wait until it is done, or if it was killed "
+            f"delete {place.where(BUSY_FILE)}"
         )
     try:
         yield
