@@ -6,6 +6,7 @@ import os
 # process computes with what a training actor does, which has one. Fewer is also faster on 2 cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,31 @@ if TYPE_CHECKING:
 # A busy machine is no bug: examples may take as long as they do. CI tries the same ones each time.
 settings.register_profile("unhurried", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """`machines("a")`: from now on this process is on machine `a`, which has a disk of its own.
+
+    All of them have the bucket `s3://team` of a server on loopback.
+    """
+    from lorastyle.places import bucket
+    from tests.s3 import S3Server
+
+    disks = tmp_path_factory.mktemp("machines")
+    with S3Server() as server, pytest.MonkeyPatch.context() as patch:
+        for key, value in server.environment.items():
+            patch.setenv(key, value)
+        # The client of another server is not reused.
+        bucket._client.cache_clear()
+        server.make_bucket("team")
+
+        def move_to(name: str) -> Path:
+            patch.setenv("LORASTYLE_CACHE", str(disks / name))
+            return disks / name
+
+        yield move_to
+        bucket._client.cache_clear()
 
 
 @pytest.fixture(scope="session")
