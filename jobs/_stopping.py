@@ -21,7 +21,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise Stopped in the main thread when SIGTERM comes. The session keeps Ray from changing it."""
+    """Raise Stopped in the main thread when SIGTERM comes; the session lets Ray not change that."""
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         yield

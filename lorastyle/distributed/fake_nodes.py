@@ -14,7 +14,7 @@ HEAD_ID = "f" * 51 + "00000"
 
 WORKER = "worker"
 
-_PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+_PROVIDER = "lorastyle.distributed.node_provider.OwnDirectories"
 
 # Keys that mean nothing here, and that the autoscaler wants to see all the same.
 _UNUSED: Mapping[str, Any] = {

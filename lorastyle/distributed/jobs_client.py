@@ -163,7 +163,8 @@ def _attempt(details: Any) -> Attempt:
         submission_id=details.submission_id,
         status=status,
         entrypoint=details.entrypoint,
-        message=" ".join((details.message or "").split()),
+        # Ray appends the end of the log.
+        message=" ".join((details.message or "").split(", last available logs")[0].split()),
         exit_code=_exit_code(status, details.driver_exit_code),
     )
 
