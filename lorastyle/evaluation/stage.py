@@ -181,6 +181,7 @@ def _measure_features(run: Run, table: pd.DataFrame, findings: Findings, shown: 
     if not names:
         return
     catalogue, root = read_catalogue(run), corpus_root(run)
+    run.fetch_all(root / path for path in catalogue["path"])
     images_by_adapter = {spec.adapter_id: spec.image_ids for spec in read_plan(run)}
     unplanned = set(table["adapter_id"]) - images_by_adapter.keys()
     if unplanned:
@@ -192,7 +193,7 @@ def _measure_features(run: Run, table: pd.DataFrame, findings: Findings, shown: 
     for name in names:
         feature = image_feature(name)
         encoded = encode_catalogue(
-            feature, catalogue, lambda path, size: load_image(run.fetch(root / path), size)
+            feature, catalogue, lambda path, size: load_image(root / path, size)
         )
         vectors = adapter_features(encoded, list(catalogue["image_id"]), images_of)
         entry, queries = feature_entry(vectors, table, ProtocolSettings.of(run.experiment))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -281,11 +281,17 @@ class Run:
 
     def fetch(self, path: Path) -> Path:
         """The file itself, pulled first if it is an image that a bucket run has and we lack."""
-        if self.url is not None and path.is_relative_to(self.directory):
-            name = path.relative_to(self.directory).as_posix()
-            if name in self._images:
-                pull(self.place, self.directory, {name: self._images[name]})
+        self.fetch_all([path])
         return path
+
+    def fetch_all(self, paths: Iterable[Path]) -> None:
+        """Pull those of these images that a bucket run has and this machine lacks."""
+        if self.url is None:
+            return
+        ours = (path for path in paths if path.is_relative_to(self.directory))
+        names = [path.relative_to(self.directory).as_posix() for path in ours]
+        wanted = {name: self._images[name] for name in names if name in self._images}
+        pull(self.place, self.directory, wanted)
 
     def publish_again(self, stage: str) -> None:
         """Add to a finished stage what was made for it since. A directory needs nothing."""
