@@ -35,6 +35,10 @@ class StoreError(LorastyleError):
     """An adapter store that is missing, foreign, or damaged."""
 
 
+class DamagedRowError(StoreError):
+    """A row whose weights are gone, or not what was written."""
+
+
 class FencedError(StoreError):
     """A write by an attempt that a later one has taken over from."""
 

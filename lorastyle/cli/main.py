@@ -25,6 +25,7 @@ VERBS: Mapping[str, str] = {
     "compare": "Say what two LoRA files are to each other.",
     "export": "Write adapters of a run as LoRA files.",
     "inspect": "Say what a LoRA file or a run holds.",
+    "store": "Check the adapters of a run, and say how they stand.",
 }
 """In the order in which a newcomer needs them; the first line of each verb's help."""
 

@@ -183,7 +183,7 @@ class BucketPlace:
     def zarr_store(self) -> Any:
         return ObjectStore(self._client, read_only=True)
 
-    def sweep(self, older_than_s: float) -> int:
+    def sweep(self, older_than_s: float, *, remove: bool = True) -> int:
         """Nothing to do: an unfinished upload is no object."""
         return 0
 

@@ -163,15 +163,16 @@ class LocalPlace:
     def zarr_store(self) -> Path:
         return self.root
 
-    def sweep(self, older_than_s: float) -> int:
-        before, n_removed = time.time() - older_than_s, 0
+    def sweep(self, older_than_s: float, *, remove: bool = True) -> int:
+        before, n_found = time.time() - older_than_s, 0
         for path in self.root.rglob(".*.tmp"):
             # Its writer may be finishing this moment.
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime <= before:
-                    path.unlink()
-                    n_removed += 1
-        return n_removed
+                    if remove:
+                        path.unlink()
+                    n_found += 1
+        return n_found
 
     @contextlib.contextmanager
     def _written(self, key: str, parts: Sequence[bytes]) -> Iterator[tuple[Path, Path]]:

@@ -127,8 +127,8 @@ class Place(Protocol):
         """What zarr-python opens as a store, to read."""
         ...
 
-    def sweep(self, older_than_s: float) -> int:
-        """Remove temporary files that killed writers left; returns how many."""
+    def sweep(self, older_than_s: float, *, remove: bool = True) -> int:
+        """Remove temporary files that killed writers left, or only count them."""
         ...
 
 

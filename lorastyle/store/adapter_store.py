@@ -130,6 +130,11 @@ class AdapterStore:
         return tuple(name for name in SUB_NETWORKS if self.layout.columns(name))
 
     @property
+    def row_bytes(self) -> int:
+        """Size of a row's file."""
+        return self._shards.n_bytes
+
+    @property
     def block(self) -> int:
         """Columns of an inner chunk."""
         return self._shards.block
@@ -154,7 +159,8 @@ class AdapterStore:
         return CommitLog(self._place.child("commits"))
 
     @property
-    def _writer(self) -> RowWriter:
+    def writer(self) -> RowWriter:
+        """Rows and records one by one, for who looks after them."""
         return RowWriter(self._shards, self._commits, self.fence)
 
     def fenced(self, fence: Fence) -> Self:
@@ -170,12 +176,12 @@ class AdapterStore:
         if n_rows > self.n_rows:
             write_n_rows(self._place, n_rows)
 
-    def sweep(self, older_than_s: float = 86_400.0) -> int:
-        """Remove temporary files of writers that were killed; returns how many.
+    def sweep(self, older_than_s: float = 86_400.0, *, remove: bool = True) -> int:
+        """Remove temporary files of writers that were killed, or only count them.
 
         They are named `.*.tmp` and nothing reads them.
         """
-        return self._place.sweep(older_than_s)
+        return self._place.sweep(older_than_s, remove=remove)
 
     def commit(
         self,
@@ -206,7 +212,7 @@ class AdapterStore:
             spec=spec,
             receipt=finite_values(receipt),
         )
-        return self._writer.commit(record, vector)
+        return self.writer.commit(record, vector)
 
     def quarantine(
         self,
@@ -223,14 +229,14 @@ class AdapterStore:
         self._check_row(row)
         spec = _plain(spec)
         record = CommitRecord(row, "failed", spec_digest or digest(spec), None, spec, {}, reason)
-        return self._writer.quarantine(record)
+        return self.writer.quarantine(record)
 
     def describe(self, row: int, spec: Mapping[str, Any]) -> CommitRecord:
         """Say of a committed row who it is; its weights stay.
 
         Raises StoreError where there is no such row.
         """
-        record = self._writer.describe(row, spec)
+        record = self.writer.describe(row, spec)
         if record is None:
             raise StoreError(f"{self.path} has no committed row {row}; commit its weights first")
         return record
@@ -300,7 +306,7 @@ class AdapterStore:
     def verify(self, row: int) -> bool:
         """True if the row's weights are those its record was written for."""
         record = self._commits.read(row)
-        return record is not None and self._writer.matches(record)
+        return record is not None and self.writer.matches(record)
 
     def _checked(self, row: int, vector: Vector) -> Vector:
         self._check_row(row)

@@ -21,6 +21,8 @@ from typing import Any
 from lorastyle.errors import FencedError, StoreError
 from lorastyle.places.place import Place
 
+EPOCHS = "epochs"
+"""Where in a run its epochs are."""
 UNNAMED = "somebody"
 
 

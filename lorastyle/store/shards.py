@@ -10,6 +10,7 @@ Source: Zarr v3 codec `sharding_indexed`, index at the end of the file.
 
 from __future__ import annotations
 
+import errno
 import struct
 import uuid
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.errors import StoreError
+from lorastyle.errors import DamagedRowError, StoreError
 from lorastyle.places.place import ChangedMeanwhileError, OpenFile, Place
 from lorastyle.places.tag import Tag
 
@@ -36,6 +37,7 @@ FLOAT = np.dtype("<f4")
 READ_ATTEMPTS = 5
 BLOCKS_AT_ONCE = 32
 """Inner chunks in one request to a bucket: 4 MiB for each of the rows read at once."""
+MARK_BYTES = 16
 MISSING_CHUNK = 2**64 - 1
 """The index entry of a chunk that was left out because it is all zeros."""
 
@@ -52,6 +54,11 @@ class RowShards:
     @property
     def n_blocks(self) -> int:
         return -(-self.n_columns // self.block)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of a shard that `replace` wrote."""
+        return self.n_blocks * (self._chunk_bytes + 16) + CRC_BYTES + MARK_BYTES
 
     def path(self, row: int) -> str:
         """What to call a row's shard in a message."""
@@ -126,10 +133,15 @@ class RowShards:
             except ChangedMeanwhileError:
                 continue
             except FileNotFoundError as error:
-                raise StoreError(
+                raise DamagedRowError(
                     f"row {row} has no weights at {self.path(row)}; "
                     "`lorastyle store scrub RUN` has it made again"
                 ) from error
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                # The disk itself noticed: a sector that it cannot read back.
+                raise self._damage(row) from error
         raise StoreError(
             f"row {row} at {self.path(row)} was replaced {READ_ATTEMPTS} times "
             "while it was read; check that no other run writes there"
@@ -178,8 +190,8 @@ class RowShards:
     def _chunk_bytes(self) -> int:
         return 4 * self.block + CRC_BYTES
 
-    def _damage(self, row: int) -> StoreError:
-        return StoreError(
+    def _damage(self, row: int) -> DamagedRowError:
+        return DamagedRowError(
             f"the weights of row {row} at {self.path(row)} are damaged; "
             "`lorastyle store scrub RUN` has it made again"
         )

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lorastyle.adapters.layout import AdapterLayout
-from lorastyle.errors import FencedError, StoreError
+from lorastyle.errors import DamagedRowError, FencedError, StoreError
 from lorastyle.places.tag import Tag
 from lorastyle.records import digest
 from lorastyle.store.commits import WRITING, CommitLog, CommitRecord, Found, checksum_of, mark
@@ -129,13 +129,22 @@ class RowWriter:
 
     def matches(self, record: CommitRecord) -> bool:
         """True if the row's weights are those the record was written for."""
+        return self.fault(record) is None
+
+    def fault(self, record: CommitRecord) -> str | None:
+        """What is wrong with the weights of a row that exists; None where nothing is.
+
+        Raises StoreError where they cannot be read for reasons that lie outside of them.
+        """
         if record.checksum is None:
-            return True
+            return None if record.status == "failed" else "its record has no checksum"
         try:
             (vector,) = self.shards.read([record.row], slice(0, self.shards.n_columns))
-        except StoreError:
-            return False
-        return checksum_of(vector) == record.checksum
+        except DamagedRowError as error:
+            return str(error).split(";", 1)[0]
+        if checksum_of(vector) != record.checksum:
+            return f"the weights at {self.shards.path(record.row)} are not those of its record"
+        return None
 
     def _look(self, row: int) -> Found:
         """What stands in a row's place. The fence comes after: see above."""
