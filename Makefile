@@ -7,10 +7,10 @@ TORCH ?= torch==2.13.0
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-cluster lint bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 # torch goes in first: with the pinned release there, nothing else pulls another build of it.
 $(BIN)/.installed: pyproject.toml
@@ -30,6 +30,9 @@ demo: $(BIN)/.installed ## the whole pipeline on the shipped miniature, in minut
 
 test: lint ## lint, types, import rules and the test suite
 	@$(BIN)/python -m pytest
+
+test-cluster: $(BIN)/.developed ## clusters on this machine, whose parts are killed
+	@$(BIN)/python -m pytest -m cluster
 
 lint: $(BIN)/.developed ## style, types and import rules
 	@$(BIN)/ruff check .

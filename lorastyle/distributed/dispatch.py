@@ -190,15 +190,25 @@ class _Dispatcher(Generic[Item]):
             self._failed(call, Fault(Loss.OVERDUE, reason, TimeoutError(reason)))
 
     def _failed(self, call: _Call[Item], fault: Fault) -> None:
-        self._dismiss(call, fault.loss, fault.reason)
-        if fault.ends_the_run or (call.batch is None and _is_the_runs(fault.cause)):
+        """Do again what an actor had, or give it up; go on with the actor if that is possible."""
+        batch, call.batch = call.batch, None
+        keep = batch is not None and not fault.spoils_the_actor
+        if not keep:
+            self._dismiss(call, fault.loss, fault.reason)
+        if fault.ends_the_run or (batch is None and _is_the_runs(fault.cause)):
             raise fault.cause
-        if call.batch is not None and not self._has_another(call.batch):
-            item = self._backlog.put_back(call.batch, fault.loss)
-            if item is not None:
-                self._watch.gave_up(item, fault.reason)
-                self._crew.give_up(item, fault.reason)
+        if batch is not None and not self._has_another(batch):
+            self._again(batch, fault)
         self._patience.failed(fault)
+        if keep:
+            self._watch.failed(call.worker, fault.reason)
+            self._assign(call)
+
+    def _again(self, batch: Batch[Item], fault: Fault) -> None:
+        item = self._backlog.put_back(batch, fault.loss)
+        if item is not None:
+            self._watch.gave_up(item, fault.reason)
+            self._crew.give_up(item, fault.reason)
 
     def _has_another(self, batch: Batch[Item]) -> bool:
         return any(call.batch is batch for call in self._calls.values())

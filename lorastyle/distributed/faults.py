@@ -30,6 +30,14 @@ class Fault:
         """True where going on would do harm: another attempt owns the run now."""
         return isinstance(self.cause, FencedError)
 
+    @property
+    def spoils_the_actor(self) -> bool:
+        """True unless the actor can go on: it raised, and nothing of the device's.
+
+        PyTorch reports a device that is in a bad state by some RuntimeError.
+        """
+        return self.loss is not Loss.APPLICATION or isinstance(self.cause, RuntimeError)
+
 
 def fault_of(error: BaseException) -> Fault:
     """Sort an error that `ray.get` raised.

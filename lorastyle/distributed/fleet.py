@@ -143,7 +143,7 @@ def _crew(
         watch=telemetry,
         start_timeout_s=compute.start_timeout_s,
         pace=lambda: Pace(deadline_s=compute.batch_deadline_s),
-        capacity=lambda answer: answer.fitted if isinstance(answer, Report) else None,
+        capacity=lambda answer: answer.at_most if isinstance(answer, Report) else None,
     )
 
 
@@ -169,8 +169,7 @@ class TrainingActor:
         """Train one stack, or as much of it at a time as this machine's memory takes."""
         assert self._bench is not None
         report = train_batch(self._bench, tasks, self._at_most)
-        if report.fitted < len(tasks):
-            self._at_most = report.fitted
+        self._at_most = report.at_most
         return report
 
 

@@ -58,6 +58,10 @@ class Telemetry(Watch[Task]):
     def delivered(self, worker: str, items: Sequence[Task], result: Any) -> None:
         self._write("delivered", worker, adapters=_ids(items))
 
+    def failed(self, worker: str, reason: str) -> None:
+        self._write("failed", worker, reason=reason)
+        self._shown.say(f"train: a stack of {worker} failed ({reason}); it is tried again")
+
     def lost(self, worker: str, loss: Loss, reason: str) -> None:
         self.tally.lost(worker, loss)
         self._write("lost", worker, loss=str(loss), reason=reason)
@@ -89,15 +93,14 @@ class Telemetry(Watch[Task]):
         """How it goes: pace, time left, actors, failures, cost."""
         tally = self.tally
         rate, left_s, cost = tally.per_hour(), tally.left_s(), self.cost()
-        what = "GPUs" if self._gpus else "actors"
-        each = self._gpus or 1.0
+        each, what = (self._gpus, "GPU") if self._gpus else (1.0, "actor")
         parts = [
             "" if rate is None else f"{rate:,.0f} an hour",
             "" if left_s is None or tally.n_done >= tally.total else f"{duration(left_s)} left",
-            f"{each * len(tally.live):g} {what}" if tally.live else "",
-            f"{each * len(tally.pending):g} {what} pending" if tally.pending else "",
+            _counted(each * len(tally.live), what, "live"),
+            _counted(each * len(tally.pending), what, "pending"),
             f"{tally.n_unusable} unusable" if tally.n_unusable else "",
-            f"{tally.n_machines_lost} machines lost" if tally.n_machines_lost else "",
+            _counted(tally.n_machines_lost, "actor", "lost"),
             "" if cost is None else f"cost {cost:,.2f}",
         ]
         return ", ".join(part for part in parts if part)
@@ -145,3 +148,7 @@ class Telemetry(Watch[Task]):
 
 def _ids(tasks: Sequence[Task]) -> list[str]:
     return [task.spec.adapter_id for task in tasks]
+
+
+def _counted(n: float, what: str, state: str) -> str:
+    return f"{n:g} {what}{'' if n == 1 else 's'} {state}" if n else ""

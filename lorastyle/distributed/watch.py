@@ -41,6 +41,9 @@ class Watch(Generic[Item]):
     def delivered(self, worker: str, items: Sequence[Item], result: Any) -> None:
         """A batch is done; not called again where a duplicate finishes later."""
 
+    def failed(self, worker: str, reason: str) -> None:
+        """A batch raised, and its actor goes on with another."""
+
     def lost(self, worker: str, loss: Loss, reason: str) -> None:
         """An actor is gone, with or without a batch."""
 

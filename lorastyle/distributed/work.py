@@ -55,8 +55,8 @@ class Report:
     """What became of a batch."""
 
     dones: list[Done]
-    fitted: int
-    """Adapters that were trained together without running out of memory."""
+    at_most: int | None
+    """Adapters that this machine can train together; None as long as its memory never ran out."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +175,9 @@ def train_batch(bench: Workbench, tasks: Sequence[Task], at_most: int | None = N
             items.append((task, _item(bench, task.spec)))
         except (LorastyleError, OSError, ValueError) as error:
             failed.append(give_up(bench.store, task, f"{type(error).__name__}: {error}"))
-    done, fitted = train_fitting(
-        lambda stack: _train_together(bench, stack), items, at_most or max(1, len(items))
-    )
-    return Report([*failed, *done], fitted)
+    wanted = at_most or max(1, len(items))
+    done, fitted = train_fitting(lambda stack: _train_together(bench, stack), items, wanted)
+    return Report([*failed, *done], fitted if fitted < wanted else at_most)
 
 
 def _train_together(bench: Workbench, items: Sequence[tuple[Task, Any]]) -> list[Done]:

@@ -80,7 +80,7 @@ def test_a_line_says_pace_actors_failures_and_cost() -> None:
     telemetry.count([*done(0, 1, 2), *done(3, status="failed"), *done(99)])
     assert shown.done == 4  # row 99 was there before
     assert shown.notes[-1] == (
-        "8 an hour, 30 min 0 s left, 0.5 GPUs, 0.5 GPUs pending, 1 unusable, 1 machines lost, "
+        "8 an hour, 30 min 0 s left, 0.5 GPUs live, 0.5 GPUs pending, 1 unusable, 1 actor lost, "
         "cost 3.00"
     )
     assert "actor-1 lost (infrastructure: NodeDiedError: gone)" in shown.lines[-1]

@@ -38,7 +38,7 @@ def bench_of(run: Run) -> Workbench:
 def test_a_batch_becomes_rows_with_their_specs(planned_run: Callable[..., Run]) -> None:
     run = planned_run()
     tasks = tasks_of(run)[:3]
-    done = train_batch(bench_of(run), tasks)
+    done = train_batch(bench_of(run), tasks).dones
     store = AdapterStore.open(run.store_path)
     assert [record.status for record in done] == ["ok"] * 3
     assert store.rows() == [task.spec.row for task in tasks]
@@ -66,7 +66,7 @@ def test_an_adapter_whose_image_is_gone_fails_alone(planned_run: Callable[..., R
     tasks = tasks_of(run)[:3]
     bench = bench_of(run)
     bench.images[tasks[1].spec.image_ids[0]].path.unlink()
-    statuses = {done.adapter_id: done.status for done in train_batch(bench, tasks)}
+    statuses = {done.adapter_id: done.status for done in train_batch(bench, tasks).dones}
     bad = tasks[1].spec
     assert statuses.pop(bad.adapter_id) == "failed"
     assert set(statuses.values()) == {"ok"}
@@ -88,7 +88,7 @@ def test_rows_that_are_current_are_not_written_again(planned_run: Callable[..., 
 
 def test_diverging_adapters_are_recorded_as_such(planned_run: Callable[..., Run]) -> None:
     run = planned_run(learning_rate=1e30)
-    done = train_batch(bench_of(run), tasks_of(run)[:2])
+    done = train_batch(bench_of(run), tasks_of(run)[:2]).dones
     assert [record.status for record in done] == ["non_finite"] * 2
     assert AdapterStore.open(run.store_path).rows() == []
 
@@ -109,7 +109,7 @@ def test_regularisation_images_are_sampled_once(planned_run: Callable[..., Run])
     again = bench_of(run)
     assert (again.prior.latents_mean == bench.prior.latents_mean).all()
     assert [path.stat().st_mtime_ns for path in files] == made
-    assert train_batch(again, tasks_of(run)[:1])[0].status == "ok"
+    assert train_batch(again, tasks_of(run)[:1]).dones[0].status == "ok"
 
 
 @pytest.mark.parametrize("change", [{"stack": 2}, {"checkpoint_every": 1}])

@@ -1,0 +1,1 @@
+"""Kill everything, often, and count what is left: `python -m benchmarks.chaos`."""
