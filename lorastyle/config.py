@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lorastyle.errors import ConfigError
 from lorastyle.records import Role, digest
@@ -53,6 +53,16 @@ class CorpusConfig(Section):
     """Caption of an image that has none."""
     scrub_words: tuple[str, ...] = ()
     """Words taken out of captions, besides the artists' names."""
+
+    @field_validator("path", "metadata", mode="before")
+    @classmethod
+    def _is_no_url(cls, value: object) -> object:
+        if "://" in str(value):
+            raise ValueError(
+                f"{value} is a URL, and images are read from a directory that every machine "
+                "sees; mount or copy it, and name the directory"
+            )
+        return value
 
     @model_validator(mode="after")
     def _folder_needs_a_path(self) -> Self:

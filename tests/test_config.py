@@ -205,3 +205,10 @@ def test_a_missing_file_and_a_directory_are_named(tmp_path):
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(ConfigError, match=f"cannot read {path}"):
             load_experiment(path)
+
+
+@pytest.mark.parametrize("key", ["path", "metadata"])
+def test_images_in_a_bucket_are_refused_with_the_remedy(write, key):
+    text = f"corpus: {{source: folder, {key}: 's3://bucket/images'}}\n"
+    with pytest.raises(ConfigError, match=r"s3://bucket/images is a URL.*mount or copy it"):
+        load_experiment(write(text))
