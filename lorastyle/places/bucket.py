@@ -68,17 +68,29 @@ class BucketFile:
         self._content = b""
 
     def tail(self, n_bytes: int) -> bytes:
-        result, content = self._place.get(self._key, {"range": {"suffix": n_bytes}})
-        self._tag = result.meta["e_tag"]
+        content = b""
+        with self._past_the_end(0):
+            result, content = self._place.get(self._key, {"range": {"suffix": n_bytes}})
+            self._tag = result.meta["e_tag"]
         return content
 
     def expect(self, start: int, stop: int) -> None:
         options: GetOptions = {"range": (start, stop), "if_match": self._tag}
+        self._start, self._content = start, b""
         try:
-            _, self._content = self._place.get(self._key, options)
+            with self._past_the_end(start):
+                _, self._content = self._place.get(self._key, options)
         except PreconditionError as error:
             raise ChangedMeanwhileError from error
-        self._start = start
+
+    @contextlib.contextmanager
+    def _past_the_end(self, start: int) -> Iterator[None]:
+        """Bytes that are not there are none: to a server they are an error, not always the same."""
+        try:
+            yield
+        except StoreError:
+            if self._place.size(self._key) > start:
+                raise
 
     def at(self, n_bytes: int, offset: int) -> bytes:
         begin = offset - self._start
@@ -119,6 +131,11 @@ class BucketPlace:
     def read(self, key: str) -> bytes | None:
         found = self.read_tagged(key)
         return None if found is None else found[0]
+
+    def size(self, key: str) -> int:
+        """Bytes of an object. Raises FileNotFoundError where there is none."""
+        with self._explained(key, "read"):
+            return int(obstore.head(self._client, self.prefix + key)["size"])
 
     def read_tagged(self, key: str) -> tuple[bytes, Tag] | None:
         try:
