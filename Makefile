@@ -10,7 +10,7 @@ RUN ?= runs/demo
 .PHONY: help demo test test-cluster lint bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # torch goes in first: with the pinned release there, nothing else pulls another build of it.
 $(BIN)/.installed: pyproject.toml
