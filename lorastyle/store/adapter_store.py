@@ -318,8 +318,13 @@ class AdapterStore:
         return np.ascontiguousarray(vector, dtype="<f4")
 
     def _check_row(self, row: int) -> None:
-        if not 0 <= row < self.n_rows:
+        # Stores only grow: what there was room for once needs no other look.
+        if not (0 <= row < self._n_rows_at_first or 0 <= row < self.n_rows):
             raise StoreError(f"{self.path} has {self.n_rows} rows, not row {row}; grow it first")
+
+    @cached_property
+    def _n_rows_at_first(self) -> int:
+        return self.n_rows
 
 
 class Committed(Protocol):
