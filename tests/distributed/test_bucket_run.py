@@ -16,6 +16,7 @@ from lorastyle.adapters.formats.write import write_adapter
 from lorastyle.base.lookup import base_identity
 from lorastyle.cli.main import main
 from lorastyle.config import Experiment
+from lorastyle.corpus.procedural import write_corpus
 from lorastyle.corpus.stage import corpus_root, plan, read_catalogue, read_plan
 from lorastyle.distributed.batches import balanced_batches
 from lorastyle.distributed.fleet import train
@@ -23,6 +24,7 @@ from lorastyle.distributed.materials import KeptArrays, index_catalogue
 from lorastyle.distributed.sweep import score_setting
 from lorastyle.distributed.work import Task, Workbench, make_tasks, open_workbench, train_batch
 from lorastyle.embedding.stage import embed
+from lorastyle.errors import StageError
 from lorastyle.evaluation.stage import evaluate
 from lorastyle.report.stage import report
 from lorastyle.runs import Run
@@ -193,6 +195,47 @@ def test_arrays_damaged_in_the_bucket_count_as_absent(elsewhere: Run) -> None:
     assert kept.find("x") is None
     kept.keep("x", np.arange(3))
     assert (KeptArrays(elsewhere.directory / "other", kept.bucket).find("x") == [0, 1, 2]).all()
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A user's folder of images, on one machine alone."""
+    write_corpus(tmp_path / "photographs", 3, 20, 32, seed=7)
+    return tmp_path / "photographs"
+
+
+def run_on(folder: Path, url: str, experiment: Experiment) -> Run:
+    corpus = {"source": "folder", "path": folder, "min_works": 10}
+    changed = experiment.corpus.model_copy(update=corpus)
+    return Run.create(url, experiment.model_copy(update={"corpus": changed}))
+
+
+def test_images_of_a_users_folder_go_with_the_run(
+    machines: Machines, tiny_experiment: Callable[..., Experiment], photographs: Path
+) -> None:
+    machines("with-images")
+    run = run_on(photographs, "s3://team/runs/photographs", tiny_experiment())
+    n_rows = plan(run, image_size=32).outputs["n_adapters"]
+    machines("without-images")
+    photographs.rename(photographs.with_name("away"))
+    there = Run.open(run.location)
+    assert plan(there, image_size=32).skipped
+    tasks = tasks_of(there)[:2]
+    bench = open_workbench(there.location, photographs, n_rows)
+    assert all(done.status == "ok" for done in train_batch(bench, tasks).dones)
+    used = {image for task in tasks for image in task.spec.image_ids}
+    assert len(list(there.corpus_path.rglob("*.png"))) == len(used)
+
+
+def test_a_folder_that_changed_is_noticed_where_it_is(
+    machines: Machines, tiny_experiment: Callable[..., Experiment], photographs: Path
+) -> None:
+    machines("with-images")
+    run = run_on(photographs, "s3://team/runs/changed", tiny_experiment())
+    plan(run, image_size=32)
+    next(photographs.rglob("*.png")).unlink()
+    with pytest.raises(StageError, match=r"inputs of 'plan' in s3://.* changed \(folder\)"):
+        plan(run, image_size=32)
 
 
 class MachineGoneError(Exception):

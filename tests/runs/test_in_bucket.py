@@ -286,7 +286,7 @@ def test_a_run_needs_a_bucket(machines: Machines) -> None:
 
 
 def test_images_are_pulled_one_by_one(run: Run, elsewhere: Callable[..., Run]) -> None:
-    names = [f"artist/{number}.png" for number in range(3)]
+    names = ["artist/1.png", "Müller & Söhne/#2?\t%20.png", "artist/a\\b.png"]
 
     def body() -> Mapping[str, Any]:
         write_atomically(run.catalogue_path, "rows")
