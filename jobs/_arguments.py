@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs._stopping import STOPPED, Stopped, stoppable
+from jobs._stopping import INTERRUPTED, STOPPED, Stopped, stoppable
 from lorastyle.cli.dry_run import preview
 from lorastyle.config import load_experiment
 from lorastyle.distributed.pipeline import run_stages, write_run_components
@@ -18,15 +18,15 @@ from lorastyle.runs import Run, StageOutcome, location
 def main(stages: Sequence[str], arguments: Sequence[str] | None = None) -> int:
     """Carry out `stages` of a run; the job's exit status.
 
-    0 done, 1 failed, 2 wrong use, 143 stopped by SIGTERM (`ray job stop`).
+    0 done, 1 failed, 2 wrong use, 130 interrupted, 143 stopped by SIGTERM (`ray job stop`).
     """
     parsed = _parser(stages).parse_args(arguments)
     try:
         with stoppable():
             _carry_out(parsed, stages)
-    except Stopped:
+    except (Stopped, KeyboardInterrupt) as end:
         print("stopped; the same job goes on where this one ended", file=sys.stderr)
-        return STOPPED
+        return STOPPED if isinstance(end, Stopped) else INTERRUPTED
     except LorastyleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

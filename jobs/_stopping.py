@@ -12,24 +12,35 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPED = 143
-"""The exit status, as a shell has it after SIGTERM."""
+INTERRUPTED = 130
+"""Exit statuses, as a shell has them after SIGTERM and after Ctrl-C."""
 
 
-class Stopped(KeyboardInterrupt):
-    """SIGTERM has come. An interrupt, so that whatever cleans up after Ctrl-C does so now."""
+class Stopped(Exception):  # noqa: N818 - no error
+    """SIGTERM came, and the main thread has cleaned up."""
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise Stopped in the main thread when SIGTERM comes; the session lets Ray not change that."""
-    before = signal.signal(signal.SIGTERM, _stop)
+    """Interrupt the block when SIGTERM comes, and then raise Stopped.
+
+    To be entered before Ray starts; our `Session` takes care that Ray leaves the signal alone.
+    """
+    came = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # Once: a second signal must not interrupt the cleaning up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    # Not an exception of our own: Ray turns whatever interrupts its waiting into this one.
+    except KeyboardInterrupt:
+        if came:
+            raise Stopped from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    # Once: a second signal must not interrupt the cleaning up.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Stopped

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
 from lorastyle.distributed import fake_nodes
 from lorastyle.distributed.processes import MARK, kill, monitors, of_node
 from lorastyle.errors import ClusterError
@@ -180,6 +182,11 @@ class LocalCluster:
             raise ClusterError(f"the local cluster has no node {node_id!r}; nodes() lists them")
         kill(victims)
 
+    def kill_head(self) -> None:
+        """Let the head vanish as a machine does; what it had started itself goes along."""
+        head = psutil.Process(self._head.pid)
+        kill([head, *head.children(recursive=True)])
+
     def check(self) -> None:
         """Raise ClusterError if the head or the autoscaler has died: neither says so itself.
 
@@ -188,7 +195,7 @@ class LocalCluster:
         if self._keeper is None:
             raise ClusterError("the local cluster is not running; use it in a `with` block")
         if self._head.poll() is not None:
-            raise ClusterError(f"the local cluster's head has ended; its log is {self._log}")
+            raise ClusterError(f"the local cluster has ended by itself; it said last: {self._last}")
         if not monitors(str(self.directory)):
             raise ClusterError(
                 "the local cluster's autoscaler has died, and no node comes or goes any more; "
@@ -270,13 +277,16 @@ class LocalCluster:
     def _log(self) -> Path:
         return self.directory / "head.log"
 
+    @property
+    def _last(self) -> str:
+        return " ".join(self._log.read_text().split())[-400:]
+
     def _wait_until_up(self) -> None:
         """The dashboard answers before the node is up, and refuses jobs until then."""
         deadline = time.monotonic() + self._start_s
         while "block forever" not in self._log.read_text():
             if self._head.poll() is not None or time.monotonic() > deadline:
-                last = " ".join(self._log.read_text().split())[-400:]
-                raise ClusterError(f"Ray did not start on this machine; it said last: {last}")
+                raise ClusterError(f"Ray did not start on this machine; it said last: {self._last}")
             time.sleep(0.2)
         self.check()
 

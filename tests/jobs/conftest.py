@@ -1,80 +1,81 @@
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
+
+from lorastyle.distributed.local_cluster import LocalCluster
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Head:
-    """A Ray head that accepts jobs, and how to talk to it."""
+class Submitter:
+    """`lorastyle submit` for a cluster, called from the root of a checkout."""
 
-    jobs_url: str
-    environment: dict[str, str]
+    cluster: LocalCluster
+    checkout: Path
 
-    def submit(self, *entrypoint: str | Path) -> subprocess.CompletedProcess[str]:
-        """`ray job submit`, from the repository's root; waits for the job's end."""
-        ray = Path(sys.executable).with_name("ray")
-        environment = "--runtime-env=cluster/runtime_env.yaml"
-        command = [ray, "job", "submit", "--address", self.jobs_url]
-        return subprocess.run(
-            [*command, environment, "--", sys.executable, *entrypoint],
-            cwd=REPOSITORY,
-            env=self.environment,
-            capture_output=True,
+    def start(
+        self, *arguments: str | Path, url: str | None = None, **environment: str | None
+    ) -> subprocess.Popen[str]:
+        """Call it, and leave it running; None takes a variable out of its environment."""
+        changed: Mapping[str, str | None] = {
+            **self.cluster.environment,
+            "RAY_API_SERVER_ADDRESS": url or self.cluster.jobs_url,
+            **environment,
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "lorastyle.cli.main", "submit", *arguments],
+            cwd=self.checkout,
+            env={key: value for key, value in changed.items() if value is not None},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=600,
-            check=False,
         )
 
+    def __call__(
+        self, *arguments: str | Path, url: str | None = None, **environment: str | None
+    ) -> subprocess.CompletedProcess[str]:
+        """Call it, and wait for its end."""
+        process = self.start(*arguments, url=url, **environment)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
-@pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
-    """A head of our own: ports, home and directory that nothing else uses."""
-    # Not pytest's directory: Ray's sockets lie deep, and the kernel takes 107 characters.
-    place = Path(tempfile.mkdtemp(prefix="lorastyle-head-"))
-    gcs, dashboard, agent, client = _free_ports(4)
-    environment = {
-        **{key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
-        "HOME": str(place),
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [
-        Path(sys.executable).with_name("ray"), "start", "--head", "--block",
-        "--num-cpus=2", "--node-ip-address=127.0.0.1", f"--temp-dir={place / 'ray'}",
-        f"--port={gcs}", f"--dashboard-port={dashboard}", "--include-dashboard=true",
-        f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}",
-    ]  # fmt: skip
-    log = place / "head.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    try:
-        _wait_until_it_blocks(process, log)
-        yield Head(f"http://127.0.0.1:{dashboard}", environment)
-    finally:
-        _end(process)
-        shutil.rmtree(place, ignore_errors=True)
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A cluster with a token, and a home of its own."""
+    environment = {"HOME": str(tmp_path_factory.mktemp("home")), "OMP_NUM_THREADS": "1"}
+    with LocalCluster(nodes=2, gpus_per_node=0, idle_s=20, environment=environment) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a job needs of this checkout, and a config beside it."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    for name in ("lorastyle", "jobs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, checkout / name, ignore=ignored)
+    shutil.copy(REPOSITORY / ".rayignore", checkout)
+    write_config(checkout)
+    return checkout
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """An experiment of seconds on the shipped miniature: 12 adapters of 2 steps."""
+    return write_config(tmp_path)
+
+
+def write_config(directory: Path) -> Path:
     values = {
         "corpus": {"n_artists": 2, "works_per_artist": 20, "min_works": 10},
         "protocol": {
@@ -87,38 +88,45 @@ def config(tmp_path: Path) -> Path:
         "embedding": {"max_components": 3},
         "evaluation": {"n_kmeans_seeds": 2, "features": ["pixel_mean"]},
     }  # fmt: skip
-    path = tmp_path / "tiny.yaml"
+    path = directory / "tiny.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
 
 
-def _free_ports(n: int) -> list[int]:
-    with closing(socket.socket()) as first:
-        sockets = [first, *(socket.socket() for _ in range(n - 1))]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        ports = [int(one.getsockname()[1]) for one in sockets]
-        for one in sockets:
-            one.close()
-    return ports
+STAND_IN = '''
+"""Stands in for a job of hours: writes a log, waits for RUN/go, ends with what RUN/exit says."""
+import pathlib, sys, time
+run = pathlib.Path(sys.argv[sys.argv.index("--run") + 1])
+for number in range(25):
+    print(f"line {number}.", flush=True)
+deadline = time.monotonic() + 60
+told = False
+while not (run / "go").exists() and time.monotonic() < deadline:
+    time.sleep(0.05)
+    if not told and (run / "more").exists():
+        told = True
+        print("more.", flush=True)
+print("the last line.", flush=True)
+sys.exit(int((run / "exit").read_text()))
+'''
 
 
-def _wait_until_it_blocks(
-    process: subprocess.Popen[bytes], log: Path, timeout_s: float = 120
-) -> None:
-    """The dashboard answers long before the node is up, and refuses jobs until then."""
-    deadline = time.monotonic() + timeout_s
-    while "block forever" not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
+@pytest.fixture(scope="session")
+def stand_in(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Submitter:
+    """Submits from a checkout whose jobs are a few lines."""
+    checkout = tmp_path_factory.mktemp("stand-in")
+    (checkout / "jobs").mkdir()
+    for name in ("__init__", "plan", "train"):
+        (checkout / "jobs" / f"{name}.py").write_text("" if name == "__init__" else STAND_IN)
+    (checkout / "tiny.yaml").write_text("name: tiny\n")
+    return Submitter(cluster, checkout)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the processes of this head, and no others: `ray stop` would end every Ray."""
-    if process.poll() is None:
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=15)
-        for one in alive:
-            one.kill()
-    process.wait()
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's directory, whose stand-in jobs end with 0 at once; without `go` they wait."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "exit").write_text("0")
+    (run / "go").touch()
+    return run

@@ -1,0 +1,123 @@
+"""What a submission says and takes along; `tests/jobs` submits it to a real job server."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from lorastyle.distributed.following import Log
+from lorastyle.distributed.jobs_client import Jobs
+from lorastyle.distributed.submission import JOBS, Work, run_key, run_text, work_of
+from lorastyle.distributed.upload import pack
+from lorastyle.errors import ClusterError, ConfigError
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    checkout = tmp_path / "checkout"
+    (checkout / "jobs").mkdir(parents=True)
+    (checkout / "jobs" / "train.py").write_text("print('training')\n")
+    (checkout / "tiny.yaml").write_text("name: tiny\n")
+    return checkout
+
+
+def test_what_can_be_submitted_is_a_module_and_is_what_the_verb_offers() -> None:
+    from lorastyle.cli.submit import command
+
+    (job,) = (one for one in command.params if one.name == "job")
+    assert tuple(job.type.choices) == JOBS  # type: ignore[attr-defined]
+    assert all((REPOSITORY / "jobs" / f"{name}.py").is_file() for name in JOBS)
+
+
+def test_an_entrypoint_survives_the_shell() -> None:
+    overrides = ("name=a b", "corpus.root=$HOME/'x'")
+    entrypoint = Work("train", "configs/my art.yaml", "s3://b/r", overrides).entrypoint
+    assert shlex.split(entrypoint)[1:] == [
+        *("-m", "jobs.train", "--config", "configs/my art.yaml", "--run", "s3://b/r"),
+        *overrides,
+    ]
+
+
+def test_runs_of_one_name_in_two_places_have_attempts_of_their_own() -> None:
+    keys = {run_key(place) for place in ("/a/demo", "/b/demo", "s3://a/demo", "gs://a/demo")}
+    assert len(keys) == 4 and all(key.startswith("demo-") for key in keys)
+    assert run_key("/a/demo/") == run_key("/a/demo")
+
+
+def test_a_relative_run_is_refused_and_a_url_is_not(checkout: Path) -> None:
+    with pytest.raises(ConfigError, match="another directory on each machine"):
+        run_text(Path("runs/demo"))
+    work = work_of("train", checkout / "tiny.yaml", "s3://bucket/demo", ["rank=3"], checkout)
+    assert (work.config, work.run, work.overrides) == ("tiny.yaml", "s3://bucket/demo", ("rank=3",))
+
+
+def test_what_the_job_would_refuse_is_refused_before_it_is_submitted(
+    checkout: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside.yaml"
+    outside.write_text("name: outside\n")
+    with pytest.raises(ConfigError, match="lies outside"):
+        work_of("train", outside, Path("/run"), [], checkout)
+    with pytest.raises(ConfigError, match="'rang'"):
+        work_of("train", checkout / "tiny.yaml", Path("/run"), ["rang=3"], checkout)
+
+
+def test_an_address_of_another_kind_is_named() -> None:
+    with pytest.raises(ConfigError, match="'ray://head:10001' is no address of a job server"):
+        Jobs("ray://head:10001")
+
+
+def test_an_upload_too_large_names_the_largest_files_and_nothing_is_sent(
+    checkout: Path, tmp_path: Path, ray_home: Path
+) -> None:
+    for name, mib in (("big", 3), ("bigger", 4)):
+        (checkout / f"{name}.bin").write_bytes(os.urandom(mib * 2**20))
+    with pytest.raises(ClusterError, match=r"7 MiB and Ray takes 5;.*bigger.bin \(4 MiB\), big"):
+        pack(checkout, tmp_path / "large.zip", limit_mib=5)
+    (checkout / ".rayignore").write_text("*.bin\n")
+    package = pack(checkout, tmp_path / "small.zip", limit_mib=5)
+    assert package.size_mib < 0.1
+    assert {"jobs/train.py", "tiny.yaml"} <= package.names
+
+
+def test_a_directory_that_is_no_checkout_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no folder 'jobs'"):
+        pack(tmp_path, tmp_path / "nothing.zip")
+
+
+def test_this_checkout_packs_to_what_a_job_needs_whatever_lies_in_it(
+    tmp_path: Path, ray_home: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    leftovers = ("runs/demo", ".git", ".venv/lib", "tests", ".mypy_cache", "jobs/__pycache__")
+    for name in (*leftovers, "lorastyle/runs", "jobs", "configs", "cluster"):
+        (checkout / name).mkdir(parents=True, exist_ok=True)
+        (checkout / name / "file.bin").write_bytes(b"\0")
+    for name in (".rayignore", ".gitignore"):
+        (checkout / name).write_text((REPOSITORY / name).read_text())
+    packed = pack(checkout, tmp_path / "checkout.zip")
+    assert {name for name in packed.names if name.endswith(".bin")} == {
+        f"{name}/file.bin" for name in ("lorastyle/runs", "jobs", "configs", "cluster")
+    }
+
+
+def test_this_checkout_is_far_below_what_ray_takes(tmp_path: Path, ray_home: Path) -> None:
+    package = pack(REPOSITORY, tmp_path / "checkout.zip", limit_mib=30)
+    assert {f"jobs/{name}.py" for name in JOBS} <= package.names
+    assert "lorastyle/base/miniature/unet/config.json" in package.names
+
+
+def test_a_log_that_comes_in_pieces_and_again_is_written_once() -> None:
+    text = "one\ntwo\nthree\n"
+    written: list[str] = []
+    log = Log(written.append)
+    for end in (3, 3, 9, len(text)):
+        for start in range(0, end, 4):
+            log.take(text[start : min(end, start + 4)], start)
+    log.take(text, 0)
+    assert "".join(written) == text
