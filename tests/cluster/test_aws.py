@@ -70,10 +70,10 @@ def test_each_kind_of_machine_is_started_as_meant_and_ended(config: dict[str, An
 
     started = {_tag(each, "ray-user-node-type"): each for each in _instances()}
     assert {name: _profile(each) for name, each in started.items()} == {
-        "head": "head", "gpu-spot": "worker", "gpu-on-demand": "worker",
+        "head": "head", "gpu-spot": "worker", "gpu-on-demand": "worker", "cpu-spot": "worker",
     }  # fmt: skip
-    spot = [name for name, each in started.items() if each.get("InstanceLifecycle") == "spot"]
-    assert spot == ["gpu-spot"]
+    spot = {name for name, each in started.items() if each.get("InstanceLifecycle") == "spot"}
+    assert spot == {"gpu-spot", "cpu-spot"}
 
     provider.terminate_nodes(provider.non_terminated_nodes({}))
     assert {each["State"]["Name"] for each in _instances()} == {"terminated"}
