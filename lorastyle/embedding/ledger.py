@@ -1,10 +1,11 @@
-"""What a pass over the store has done so far, on disk: so that a killed one continues.
+"""What a pass over the store has done so far: so that a killed one continues.
 
     DIRECTORY/identity           what the pass computes; another identity starts over
     DIRECTORY/sums/NAME.N.npy    the sum of the first N segments of a matrix
     DIRECTORY/receipts/NAME.json what a finished segment read, and how long it took
 
-Tasks write here, wherever they run; the directory lies in the run, which every node sees.
+Tasks write here, wherever they run: all of them see the directory. Where they do not, the
+ledger lies in a bucket (`bucket_ledger`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import shutil
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,57 +35,34 @@ SAVE_BYTES_PER_S = 20e6
 POLL_S = 0.5
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """The directory of one pass."""
+class Ledger(ABC):
+    """What has been done of one pass. Cheap to pickle."""
 
-    directory: Path
+    poll_s = POLL_S
 
+    @abstractmethod
     def begin(self, identity: str) -> None:
         """Keep what is there if it belongs to the same pass, else start empty."""
-        path = self.directory / "identity"
-        if path.is_file() and path.read_text(encoding="utf-8") == identity:
-            return
-        self.clear()
-        for part in (self._sums, self._receipts):
-            part.mkdir(parents=True)
-        write_atomically(path, identity)
 
+    @abstractmethod
     def clear(self) -> None:
         """Forget the pass."""
-        # The identity goes first: without it, what is left is never taken for whole.
-        (self.directory / "identity").unlink(missing_ok=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
 
+    @abstractmethod
     def load(self, name: str) -> tuple[int, Gram] | None:
         """The furthest saved sum of a matrix and how many segments it holds, or None."""
-        saved = self._saved(name)
-        for path in reversed(saved):
-            try:
-                return _n_segments(path), np.load(path, allow_pickle=False)
-            except (OSError, ValueError):
-                continue
-        return None
 
+    @abstractmethod
     def save(self, name: str, total: Gram, n_segments: int, *, last: bool) -> None:
         """Save a running sum, if it is the last or enough time has passed."""
-        saved = self._saved(name)
-        if saved and not last:
-            age = time.time() - saved[-1].stat().st_mtime
-            if age < SAVE_EVERY_S + total.nbytes / SAVE_BYTES_PER_S:
-                return
-        write_array(self._sums / f"{_file_name(name)}.{n_segments:06d}.npy", total)
-        for path in saved:
-            path.unlink(missing_ok=True)
 
+    @abstractmethod
     def receive(self, name: str, receipt: Mapping[str, Any]) -> None:
         """Record a finished segment."""
-        write_json(self._receipts / f"{_file_name(name)}.json", dict(receipt), durable=False)
 
+    @abstractmethod
     def receipts(self) -> list[dict[str, Any]]:
         """What finished segments recorded, over all attempts."""
-        paths = sorted(self._receipts.glob("[!.]*.json"))
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
     @contextmanager
     def watched(self, shown: Progress, n_segments: int) -> Iterator[None]:
@@ -104,19 +83,65 @@ class Ledger:
         start, n_first = time.monotonic(), n_seen
         stopped = False
         while not stopped:
-            stopped = stop.wait(POLL_S)
+            stopped = stop.wait(self.poll_s)
             receipts = self.receipts()
             if len(receipts) > n_seen:
                 n_bytes = sum(receipt["bytes"] for receipt in receipts)
-                n_done, elapsed = len(receipts) - n_first, max(time.monotonic() - start, POLL_S)
+                n_done = len(receipts) - n_first
+                elapsed = max(time.monotonic() - start, self.poll_s)
                 rate = n_done / len(receipts) * n_bytes / elapsed
                 left_s = max(0, n_segments - len(receipts)) * elapsed / n_done
                 shown.note(f"{rate / 1e6:,.0f} MB/s, {left_s:.0f} s left")
                 shown.advance(len(receipts) - n_seen)
                 n_seen = len(receipts)
 
+
+@dataclass(frozen=True)
+class DirectoryLedger(Ledger):
+    """In a directory."""
+
+    directory: Path
+
+    def begin(self, identity: str) -> None:
+        path = self.directory / "identity"
+        if path.is_file() and path.read_text(encoding="utf-8") == identity:
+            return
+        self.clear()
+        for part in (self._sums, self._receipts):
+            part.mkdir(parents=True)
+        write_atomically(path, identity)
+
+    def clear(self) -> None:
+        # The identity goes first: without it, what is left is never taken for whole.
+        (self.directory / "identity").unlink(missing_ok=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def load(self, name: str) -> tuple[int, Gram] | None:
+        saved = self._saved(name)
+        for path in reversed(saved):
+            try:
+                return _n_segments(path), np.load(path, allow_pickle=False)
+            except (OSError, ValueError):
+                continue
+        return None
+
+    def save(self, name: str, total: Gram, n_segments: int, *, last: bool) -> None:
+        saved = self._saved(name)
+        if saved and not last and not is_due(time.time() - saved[-1].stat().st_mtime, total):
+            return
+        write_array(self._sums / f"{file_name(name)}.{n_segments:06d}.npy", total)
+        for path in saved:
+            path.unlink(missing_ok=True)
+
+    def receive(self, name: str, receipt: Mapping[str, Any]) -> None:
+        write_json(self._receipts / f"{file_name(name)}.json", dict(receipt), durable=False)
+
+    def receipts(self) -> list[dict[str, Any]]:
+        paths = sorted(self._receipts.glob("[!.]*.json"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
     def _saved(self, name: str) -> list[Path]:
-        return sorted(self._sums.glob(f"{_file_name(name)}.[0-9]*.npy"))
+        return sorted(self._sums.glob(f"{file_name(name)}.[0-9]*.npy"))
 
     @property
     def _sums(self) -> Path:
@@ -127,7 +152,13 @@ class Ledger:
         return self.directory / "receipts"
 
 
-def _file_name(name: str) -> str:
+def is_due(age_s: float, total: Gram) -> bool:
+    """Whether a sum that was saved so long ago is to be saved again."""
+    return age_s >= SAVE_EVERY_S + total.nbytes / SAVE_BYTES_PER_S
+
+
+def file_name(name: str) -> str:
+    """A matrix's or segment's name without slashes."""
     return name.replace("/", "+")
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 
 from lorastyle.corpus.stage import read_plan
+from lorastyle.embedding.bucket_ledger import BucketLedger
 from lorastyle.embedding.gram_pass import Scheduler
 from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.ledger import Ledger
 from lorastyle.embedding.spaces import write_spaces
-from lorastyle.embedding.update import Wanted, update_grams
+from lorastyle.embedding.update import LEDGER, Wanted, update_grams
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.records import AdapterSpec
 from lorastyle.runs import Run, StageOutcome, carry_out, write_json
@@ -75,6 +77,7 @@ def _embed(run: Run, store: Source, scheduler: Scheduler | None) -> dict[str, An
         run.embedding_path,
         memory_gib=experiment.compute.memory_gib,
         scheduler=scheduler,
+        ledger=_shared_ledger(run) if scheduler is not None else None,
     )
     write_json(run.embedding_path / PASS_FILE, update.record)
     grams = update.grams
@@ -90,6 +93,13 @@ def _embed(run: Run, store: Source, scheduler: Scheduler | None) -> dict[str, An
         "left_out": dict(sorted(Counter(left_out.values()).items())),
         "left_out_adapters": dict(list(left_out.items())[:NAMED]),
     }
+
+
+def _shared_ledger(run: Run) -> Ledger | None:
+    """Where tasks on any machine see it; None where they all see the run's directory."""
+    if run.url is None:
+        return None
+    return BucketLedger(run.place.child(f"embedding/{LEDGER}"))
 
 
 def _usable(run: Run, store: Source) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -22,7 +22,7 @@ from lorastyle.embedding.coverage import Energies
 from lorastyle.embedding.gram import GramSet, Provenance
 from lorastyle.embedding.gram_pass import Gram, GramPass, Scheduler
 from lorastyle.embedding.groups import Groups
-from lorastyle.embedding.ledger import Ledger
+from lorastyle.embedding.ledger import DirectoryLedger, Ledger
 from lorastyle.embedding.measures import sum_names
 from lorastyle.errors import StageError
 from lorastyle.progress import progress
@@ -104,17 +104,18 @@ def update_grams(
     *,
     memory_gib: float = 1.0,
     scheduler: Scheduler | None = None,
+    ledger: Ledger | None = None,
 ) -> Update:
     """Write the wanted matrices to `directory`, from what is there and one pass over the store.
 
-    Killed and called again, it continues. The record says how many adapters were new,
-    and what the pass read and took, over all attempts. Raises StoreError for damaged
-    rows, StageError where the memory is too small.
+    Killed and called again, it continues, from `ledger` (default: one in the directory).
+    The record says how many adapters were new, and what the pass read and took, over all
+    attempts. Raises StoreError for damaged rows, StageError where the memory is too small.
     """
     kept = _kept(wanted, directory)
     order = np.concatenate([kept.now, np.setdiff1d(np.arange(len(wanted.rows)), kept.now)])
     n_new = len(order) - len(kept.now)
-    ledger = Ledger(directory / LEDGER)
+    ledger = ledger or DirectoryLedger(directory / LEDGER)
     strips: Mapping[str, Mapping[str, Gram]] = {}
     record: dict[str, Any] = {"n_adapters": len(order), "n_new": n_new}
     if n_new:

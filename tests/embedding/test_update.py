@@ -184,7 +184,7 @@ def test_what_an_interrupted_pass_saved_is_not_used_for_other_rows(
     store, everyone, directory, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(ledger_module, "SAVE_EVERY_S", 0.0)
-    ledger = ledger_module.Ledger(directory / "pass")
+    ledger = ledger_module.DirectoryLedger(directory / "pass")
     ledger.begin("another pass")
     ledger.save("factors.feed_forward", np.ones((N, N)), 1, last=True)
     found = update(store, range(N), directory)
@@ -193,7 +193,7 @@ def test_what_an_interrupted_pass_saved_is_not_used_for_other_rows(
 
 
 def test_a_torn_sum_is_passed_over(tmp_path):
-    ledger = ledger_module.Ledger(tmp_path / "pass")
+    ledger = ledger_module.DirectoryLedger(tmp_path / "pass")
     ledger.begin("x")
     ledger.save("g", np.ones((3, 3)), 1, last=True)
     (tmp_path / "pass" / "sums" / "g.000002.npy").write_bytes(b"\x93NUMPY torn")
