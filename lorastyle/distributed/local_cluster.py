@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -24,15 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
-
 from lorastyle.distributed import fake_nodes
-from lorastyle.distributed.processes import MARK, kill, monitors, of_node
+from lorastyle.distributed.local_head import HOST, Head, free_ports, new_directory, write_token
+from lorastyle.distributed.processes import alive, autoscaler, kill, of_node
 from lorastyle.errors import ClusterError
-
-# Ray puts Unix sockets some 65 characters below its directory; the kernel takes 107.
-_LONGEST_DIRECTORY = 40
-_HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -79,47 +71,43 @@ class LocalCluster:
         start_s: float = 120.0,
     ) -> None:
         self.shape = Shape(nodes, gpus_per_node, cpus_per_node, idle_s, object_store_mib)
-        self._keep = directory is not None
-        self._extra = dict(environment or {})
-        self._with_token = token
-        self._start_s = start_s
         self._parent = directory
+        self._with_token = token
+        self._extra = dict(environment or {})
+        self._start_s = start_s
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Start the head; nodes start when work asks for them. Takes some 15 s."""
-        self.directory = _new_directory(self._parent)
-        self._gcs_port, self._jobs_port, self._agent_port, self._client_port = _free_ports(4)
+        """Start the head; nodes start when work asks for them. Takes some 10 s."""
+        self.directory = new_directory(self._parent)
+        self._ports = free_ports()
         if self._with_token:
-            _write_secret(self.token_path)
-        config = fake_nodes.autoscaling(
-            self.address,
-            n_nodes=self.shape.nodes,
-            resources={
-                "CPU": self.shape.cpus_per_node,
-                "GPU": self.shape.gpus_per_node,
-                "object_store_memory": self.shape.object_store_mib * 2**20,
-            },
-            idle_s=self.shape.idle_s,
-        )
-        (self.directory / "autoscaling.json").write_text(json.dumps(config))
+            write_token(self.token_path)
+        (self.directory / "autoscaling.json").write_text(json.dumps(self._autoscaling()))
         with ExitStack() as undo:
             undo.callback(self.close)
-            self._keeper = self._start_keeper()
-            self._head = self._start_head()
-            self._wait_until_up()
+            self._keeper = _start_keeper(self.directory, keep=self._parent is not None)
+            self._head = Head(
+                self.directory,
+                self._ports,
+                object_store_bytes=self.shape.object_store_mib * 2**20,
+                variables={**self._extra, **self.client_variables},
+            )
+            self._head.wait_until_up(self._start_s)
+            self._autoscaler = autoscaler(str(self.directory))
+            self.check()
             undo.pop_all()
         return self
 
     @property
     def address(self) -> str:
         """HOST:PORT that drivers join (`RAY_ADDRESS`, `compute.address`)."""
-        return f"{_HOST}:{self._gcs_port}"
+        return f"{HOST}:{self._ports.gcs}"
 
     @property
     def jobs_url(self) -> str:
         """Where jobs are submitted and the dashboard is looked at."""
-        return f"http://{_HOST}:{self._jobs_port}"
+        return f"http://{HOST}:{self._ports.dashboard}"
 
     @property
     def token_path(self) -> Path:
@@ -144,6 +132,11 @@ class LocalCluster:
             key: value for key, value in os.environ.items() if not key.startswith("RAY_AUTH_")
         }
         return {**inherited, **self._extra, **self.client_variables}
+
+    @property
+    def logs(self) -> Path:
+        """The head's logs; a node's are in `n1`, `n2`, ... of `directory`."""
+        return self.directory / "ray" / "session_latest" / "logs"
 
     def nodes(self) -> list[Node]:
         """The live nodes, head first. Raises ClusterError if the cluster is broken."""
@@ -175,37 +168,31 @@ class LocalCluster:
     def kill_node(self, node_id: str) -> None:
         """Let a node vanish as a machine does: SIGKILL to its raylet and all that it started.
 
+        Ray takes up to 15 s to notice, and may send work there until then.
         Raises ClusterError if there is no such node.
         """
         victims = of_node(str(self.directory), node_id)
         if not victims:
             raise ClusterError(f"the local cluster has no node {node_id!r}; nodes() lists them")
+        # The raylet first: it starts nothing more.
         kill(victims)
 
-    def kill_head(self) -> None:
-        """Let the head vanish as a machine does; what it had started itself goes along."""
-        head = psutil.Process(self._head.pid)
-        kill([head, *head.children(recursive=True)])
-
     def check(self) -> None:
-        """Raise ClusterError if the head or the autoscaler has died: neither says so itself.
+        """Raise ClusterError if the head or the autoscaler has died.
 
         Nothing restarts the autoscaler: the fake provider's list of nodes dies with it.
         """
         if self._keeper is None:
             raise ClusterError("the local cluster is not running; use it in a `with` block")
-        if self._head.poll() is not None:
-            raise ClusterError(f"the local cluster has ended by itself; it said last: {self._last}")
-        if not monitors(str(self.directory)):
+        if self._head.has_ended:
             raise ClusterError(
-                "the local cluster's autoscaler has died, and no node comes or goes any more; "
-                f"its log is {self.logs / 'monitor.log'}; start a new cluster"
+                f"the local cluster has ended by itself; it said last: {self._head.last_words}"
             )
-
-    @property
-    def logs(self) -> Path:
-        """Ray's logs."""
-        return self.directory / "ray" / "session_latest" / "logs"
+        if self._autoscaler is None or not alive(self._autoscaler):
+            raise ClusterError(
+                "the local cluster's autoscaler (monitor) has died, and no node comes or goes any "
+                "more; start a new cluster, with --dir to keep Ray's logs"
+            )
 
     def close(self) -> None:
         """End all processes of this cluster. Raises ClusterError if one cannot be ended."""
@@ -229,102 +216,35 @@ class LocalCluster:
     ) -> None:
         self.close()
 
-    def _start_keeper(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "lorastyle.distributed.keeper", str(self.directory)]
-        return subprocess.Popen(
-            [*command, *(["--keep"] if self._keep else [])],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
+    def _autoscaling(self) -> dict[str, Any]:
+        return fake_nodes.autoscaling(
+            self.address,
+            n_nodes=self.shape.nodes,
+            resources={
+                "CPU": self.shape.cpus_per_node,
+                "GPU": self.shape.gpus_per_node,
+                "object_store_memory": self.shape.object_store_mib * 2**20,
+            },
+            idle_s=self.shape.idle_s,
         )
-
-    def _start_head(self) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
-            "--num-cpus=0", "--num-gpus=0", f"--node-ip-address={_HOST}",
-            f"--port={self._gcs_port}", f"--dashboard-port={self._jobs_port}",
-            f"--dashboard-agent-listen-port={self._agent_port}",
-            f"--ray-client-server-port={self._client_port}",
-            # Else the workers of two clusters take ports from the same range.
-            "--min-worker-port=0", "--max-worker-port=0",
-            f"--object-store-memory={self.shape.object_store_mib * 2**20}",
-            f"--temp-dir={self.directory / 'ray'}", "--include-dashboard=true",
-            f"--autoscaling-config={self.directory / 'autoscaling.json'}",
-        ]  # fmt: skip
-        with self._log.open("wb") as log:
-            return subprocess.Popen(
-                command,
-                env=self._head_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Its own session: Ctrl-C is for us, who then end it in order.
-                start_new_session=True,
-            )
-
-    def _head_environment(self) -> dict[str, str]:
-        # The nodes' GPUs are numbers: a list of real ones would be found too short for them.
-        without = {"RAY_ADDRESS", "CUDA_VISIBLE_DEVICES"}
-        return {
-            **{key: value for key, value in self.environment.items() if key not in without},
-            **fake_nodes.variables(),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            # Jobs run `python`: this one.
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-            MARK: str(self.directory),
-        }
-
-    @property
-    def _log(self) -> Path:
-        return self.directory / "head.log"
-
-    @property
-    def _last(self) -> str:
-        return " ".join(self._log.read_text().split())[-400:]
-
-    def _wait_until_up(self) -> None:
-        """The dashboard answers before the node is up, and refuses jobs until then."""
-        deadline = time.monotonic() + self._start_s
-        while "block forever" not in self._log.read_text():
-            if self._head.poll() is not None or time.monotonic() > deadline:
-                raise ClusterError(f"Ray did not start on this machine; it said last: {self._last}")
-            time.sleep(0.2)
-        self.check()
 
     def _ask(self, path: str) -> Any:
         request = urllib.request.Request(self.jobs_url + path)
         if self._with_token:
             request.add_header("Authorization", f"Bearer {self.token_path.read_text()}")
+        # No proxy: it is this machine that is asked.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            # No proxy: it is this machine that is asked.
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             with opener.open(request, timeout=30) as answer:
                 return json.load(answer)
         except (urllib.error.URLError, TimeoutError) as error:
-            raise ClusterError(
-                f"the local cluster's dashboard does not answer ({error})"
-            ) from error
+            raise ClusterError(f"the cluster's dashboard does not answer ({error})") from error
 
 
-def _new_directory(parent: Path | None) -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="lorastyle-", dir=parent)).resolve()
-    if len(str(directory)) > _LONGEST_DIRECTORY:
-        directory.rmdir()
-        raise ClusterError(
-            f"{directory} is too long for Ray's sockets ({len(str(directory))} characters, at most "
-            f"{_LONGEST_DIRECTORY}); choose another with --dir or TMPDIR"
-        )
-    return directory
-
-
-def _write_secret(path: Path) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
-
-
-def _free_ports(n: int) -> list[int]:
-    """`n` different ports that nothing listens on just now."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(n)]
-        for one in sockets:
-            one.bind((_HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+def _start_keeper(directory: Path, *, keep: bool) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "lorastyle.distributed.keeper", str(directory)]
+    return subprocess.Popen(
+        [*command, *(["--keep"] if keep else [])],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )

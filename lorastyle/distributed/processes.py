@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import psutil
 
@@ -19,34 +20,54 @@ MARK = "LORASTYLE_CLUSTER"
 NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"
 """The variable that gives a node of the fake provider its id."""
 
-_GONE = (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError, PermissionError)
+_GONE = (psutil.NoSuchProcess, psutil.AccessDenied, OSError)
+
+T = TypeVar("T")
 
 
 def members(mark: str) -> set[psutil.Process]:
     """All live processes of the cluster with that mark, workers and jobs included.
 
     Ray's workers write their title over their environment, so the mark alone
-    would miss them: they are found as children, and by their session.
+    would miss them: they are found by their session, and as children.
     """
-    marked = {process for process in psutil.process_iter() if _environ(process).get(MARK) == mark}
-    sessions = {session for process in marked if (session := _session(process)) is not None}
-    sessions -= {os.getsid(0)}
-    found = marked | {one for one in psutil.process_iter() if _session(one) in sessions}
-    return {one for one in found | set(_descendants(found)) if _alive(one)}
+    everyone = [one for one in psutil.process_iter() if alive(one)]
+    sessions = {_session(one) for one in everyone if _environ(one).get(MARK) == mark}
+    sessions -= {None, os.getsid(0)}
+    found = {
+        one.pid for one in everyone if _session(one) in sessions or _environ(one).get(MARK) == mark
+    }
+    parents = {one.pid: _asked(one.ppid, 0) for one in everyone}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return {one for one in everyone if one.pid in found}
 
 
 def of_node(mark: str, node_id: str) -> list[psutil.Process]:
     """The raylet of one node, first, and everything that it started; empty if it is gone."""
-    for process in psutil.process_iter():
-        environ = _environ(process)
-        if environ.get(MARK) == mark and environ.get(NODE_ID) == node_id and _is_raylet(process):
-            return [process, *_descendants([process])]
+    for one in psutil.process_iter():
+        if _asked(one.name, "") != "raylet" or not alive(one):
+            continue
+        environ = _environ(one)
+        if environ.get(MARK) == mark and environ.get(NODE_ID) == node_id:
+            return [one, *one.children(recursive=True)]
     return []
 
 
-def monitors(mark: str) -> list[psutil.Process]:
-    """The autoscaler: one process, or none if it has died."""
-    return [one for one in members(mark) if any(map(_is_autoscaler, _cmdline(one)))]
+def autoscaler(mark: str) -> psutil.Process | None:
+    """The process that starts and ends the cluster's nodes; None if it has died."""
+    for one in psutil.process_iter():
+        if not any(map(_is_autoscaler, _asked(one.cmdline, []))) or not alive(one):
+            continue
+        if _environ(one).get(MARK) == mark:
+            return one
+    return None
+
+
+def alive(process: psutil.Process) -> bool:
+    """True unless it has ended; a zombie waits only to be noticed by its parent."""
+    status = _asked(process.status, psutil.STATUS_ZOMBIE)
+    return bool(process.is_running() and status != psutil.STATUS_ZOMBIE)
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
@@ -62,7 +83,8 @@ def end(mark: str, patience_s: float = 2.0, timeout_s: float = 30.0) -> bool:
     They get SIGTERM, and SIGKILL after `patience_s`. The autoscaler is killed
     first, and the search repeated: until then it may start another node.
     """
-    kill(monitors(mark))
+    if (starter := autoscaler(mark)) is not None:
+        kill([starter])
     for process in (found := members(mark)):
         with contextlib.suppress(*_GONE):
             process.terminate()
@@ -76,47 +98,21 @@ def end(mark: str, patience_s: float = 2.0, timeout_s: float = 30.0) -> bool:
     return True
 
 
-def _descendants(processes: Iterable[psutil.Process]) -> Iterator[psutil.Process]:
-    for process in processes:
-        with contextlib.suppress(*_GONE):
-            yield from process.children(recursive=True)
-
-
-def _environ(process: psutil.Process) -> Mapping[str, str]:
-    try:
-        return dict(process.environ())
-    except (*_GONE, OSError):
-        return {}
-
-
-def _session(process: psutil.Process) -> int | None:
-    try:
-        return os.getsid(process.pid)
-    except OSError:
-        return None
-
-
-def _cmdline(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except _GONE:
-        return []
-
-
 def _is_autoscaler(argument: str) -> bool:
     return "autoscaler" in argument and argument.endswith("monitor.py")
 
 
-def _is_raylet(process: psutil.Process) -> bool:
-    try:
-        return bool(process.name() == "raylet")
-    except _GONE:
-        return False
+def _environ(process: psutil.Process) -> Mapping[str, str]:
+    return _asked(lambda: dict(process.environ()), {})
 
 
-def _alive(process: psutil.Process) -> bool:
-    """A zombie waits only to be noticed by its parent."""
+def _session(process: psutil.Process) -> int | None:
+    return _asked(lambda: os.getsid(process.pid), None)
+
+
+def _asked(question: Callable[[], T], otherwise: T) -> T:
+    """The answer, or `otherwise` where the process is gone or another user's."""
     try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
+        return question()
     except _GONE:
-        return False
+        return otherwise

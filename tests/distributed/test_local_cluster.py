@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from lorastyle.distributed.local_cluster import LocalCluster
-from lorastyle.distributed.processes import end, kill, members, monitors
+from lorastyle.distributed.processes import autoscaler, end, members
 from lorastyle.errors import ClusterError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -178,11 +178,13 @@ def test_however_the_command_ends_nothing_of_the_cluster_is_left(
 
 def test_an_autoscaler_that_has_died_ends_the_cluster_aloud(tmp_path: Path) -> None:
     with called(tmp_path) as (process, said):
-        kill(monitors(directory(said)))
+        monitor = autoscaler(directory(said))
+        assert monitor is not None
+        monitor.kill()
         assert process.wait(timeout=30) == 1
         assert process.stderr is not None
         error = process.stderr.read()
-        assert "ended by itself" in error and "monitor" in error
+        assert error.count("error:") == 1 and "monitor" in error
         assert not members(directory(said))
 
 
