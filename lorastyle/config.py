@@ -203,8 +203,8 @@ class ComputeConfig(Section):
     address: str | None = None
     """A Ray cluster's address; None starts a local Ray, unless a job set one."""
     n_actors: Positive | None = None
-    """Training actors, at most. Default: one a GPU, or one a core where there is none, counting
-    those that the cluster's autoscaler may add."""
+    """Training actors, at most. Default: one a GPU, or one a core where there is none. A cluster
+    that scales is asked for so many."""
     gpus_per_actor: Annotated[float, Field(ge=0)] | None = None
     """Default: 1 where the cluster has GPUs, else 0."""
     batch_deadline_s: Annotated[float, Field(gt=0)] | None = None

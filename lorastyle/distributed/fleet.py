@@ -20,7 +20,7 @@ from lorastyle.distributed.materials import index_catalogue
 from lorastyle.distributed.metrics import FleetMetrics
 from lorastyle.distributed.pace import Pace
 from lorastyle.distributed.session import Session, opened, submission_id
-from lorastyle.distributed.sizing import CrewSize, crew_size, offer_of_cluster
+from lorastyle.distributed.sizing import CrewSize, crew_size
 from lorastyle.distributed.stacks import stacks_of
 from lorastyle.distributed.telemetry import Telemetry
 from lorastyle.distributed.work import (
@@ -98,9 +98,11 @@ def _discard_other(path: Path | str, tasks: Sequence[Task]) -> None:
 
 
 def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
+    import ray
+
     compute, settings = run.experiment.compute, run.experiment.training
     fence = EpochLog(run.place.child(EPOCHS)).claim({"job": submission_id()})
-    size = crew_size(compute, offer_of_cluster(), -(-len(tasks) // settings.stack))
+    size = crew_size(compute, ray.cluster_resources())
     stacks = stacks_of(run.place, tasks, settings.stack, size.n_actors)
     # Stacks are done whole, even where some of their rows are there: a resumed run then
     # computes the same sums, and writes the same bytes.

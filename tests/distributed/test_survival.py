@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
 from lorastyle.distributed import fleet
-from lorastyle.distributed.fleet import EPOCHS, TrainingActor, train
+from lorastyle.distributed.fleet import EPOCHS, train
 from lorastyle.distributed.session import Session
-from lorastyle.distributed.work import Report, Task
 from lorastyle.errors import TrainingError
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 from lorastyle.store.epochs import EpochLog
+from tests.distributed.victims import Poisoned, Victim
 
 REPOSITORY = Path(__file__).parents[2]
 N_ADAPTERS = 24
@@ -32,67 +29,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 def contents(run: Run) -> str:
     return digest_of_contents(AdapterStore.open(run.store_path))
-
-
-def first_time(run_directory: Path, name: str) -> bool:
-    """True once for each name, whichever process asks."""
-    try:
-        (run_directory / f"{name}.marker").touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Victim(TrainingActor):
-    """A training actor that is killed once, in a phase of its life."""
-
-    phase = ""
-
-    def ready(self) -> dict[str, Any]:
-        if self.phase == "loading":
-            self._die_once()
-        return super().ready()
-
-    def work(self, tasks: Sequence[Task]) -> Report:
-        from lorastyle.store.shards import RowShards
-        from lorastyle.training import trainer
-
-        if self.phase == "training":
-            self._before(trainer, "adapter_losses")
-        if self.phase == "before the chunk":
-            self._before(RowShards, "replace")
-        if self.phase == "between chunk and manifest":
-            self._after(RowShards, "replace")
-        if self.phase == "after the first manifest entry":
-            self._after(fleet.AdapterStore, "commit")
-        return super().work(tasks)
-
-    def _die_once(self) -> None:
-        if first_time(Path(self._where[0]), self.phase):
-            die()
-
-    def _before(self, owner: Any, name: str) -> None:
-        original = getattr(owner, name)
-
-        def replaced(*arguments: Any, **keywords: Any) -> Any:
-            self._die_once()
-            return original(*arguments, **keywords)
-
-        setattr(owner, name, replaced)
-
-    def _after(self, owner: Any, name: str) -> None:
-        original = getattr(owner, name)
-
-        def replaced(*arguments: Any, **keywords: Any) -> Any:
-            result = original(*arguments, **keywords)
-            self._die_once()
-            return result
-
-        setattr(owner, name, replaced)
 
 
 PHASES = (
@@ -118,15 +54,6 @@ def test_an_actor_killed_in_any_phase_changes_nothing(
     assert train(run).outputs["by_status"] == {"ok": N_ADAPTERS}
     assert (run.directory / f"{phase}.marker").exists()
     assert contents(run) == contents(Run.open(trained))
-
-
-class Poisoned(TrainingActor):
-    """A stack with the first adapter raises."""
-
-    def work(self, tasks: Sequence[Task]) -> Report:
-        if any(task.spec.row == 0 for task in tasks):
-            raise ArithmeticError("always")
-        return super().work(tasks)
 
 
 def test_a_spec_that_always_raises_is_quarantined_and_said(

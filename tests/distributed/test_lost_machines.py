@@ -1,0 +1,126 @@
+"""Clusters whose nodes come and go, and whose head dies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lorastyle.distributed.local_cluster import LocalCluster
+from lorastyle.runs import Run
+from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
+
+REPOSITORY = Path(__file__).parents[2]
+IDLE_S = 5.0
+
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def cluster(ray_home: Path) -> Iterator[LocalCluster]:
+    with LocalCluster(nodes=3, gpus_per_node=1, idle_s=IDLE_S) as cluster:
+        yield cluster
+
+
+def contents(run: Run | Path) -> str:
+    run = run if isinstance(run, Run) else Run.open(run)
+    return digest_of_contents(AdapterStore.open(run.store_path))
+
+
+def driver(
+    run: Run, environment: Mapping[str, str], *command: str, **changes: object
+) -> subprocess.Popen[str]:
+    """`jobs.train` on that run, or another command; what it says comes out of `communicate`."""
+    train = ["jobs.train", "--config", str(run.config_path), "--run", str(run.directory)]
+    overrides = [f"{key}={value}" for key, value in changes.items()]
+    return subprocess.Popen(
+        [sys.executable, "-m", *(command or (*train, *overrides))],
+        cwd=REPOSITORY,
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """What the driver said until its good end."""
+    try:
+        said, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
+    return said
+
+
+def wait_for_the_first_row(run: Run, timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not any((run.store_path / "commits").glob("0*.json")):
+        assert time.monotonic() < deadline, "no adapter was trained"
+        time.sleep(0.05)
+
+
+def test_a_cluster_without_workers_gets_them_trains_and_lets_them_go(
+    cluster: LocalCluster, planned_run: Callable[..., Run], trained: Path
+) -> None:
+    cluster.wait_for_workers(0)
+    run = planned_run()
+    process = driver(run, cluster.environment, n_actors=3, gpus_per_actor=1)
+    assert "24 adapters" in finish(process)
+    assert contents(run) == contents(trained)
+    cluster.wait_for_workers(0, timeout_s=60)
+
+
+def test_a_node_that_vanishes_takes_no_row_along(
+    cluster: LocalCluster, planned_run: Callable[..., Run], trained: Path
+) -> None:
+    run = planned_run(n_steps=4)
+    process = driver(run, cluster.environment)
+    wait_for_the_first_row(run)
+    cluster.kill_node(cluster.workers()[0].node_id)
+    finish(process)
+    assert contents(run) == contents(trained)
+    cluster.wait_for_workers(0, timeout_s=60)
+
+
+def test_an_actor_that_takes_too_much_memory_is_replaced(
+    ray_home: Path, planned_run: Callable[..., Run], trained: Path
+) -> None:
+    run = planned_run()
+    memory = psutil.virtual_memory()
+    allowed = (memory.total - memory.available + 1.5 * 2**30) / memory.total
+    environment = {
+        "RAY_memory_usage_threshold": f"{allowed:.4f}",
+        "RAY_memory_monitor_refresh_ms": "100",
+        "HOG_GIB": "3",
+    }
+    with LocalCluster(nodes=2, gpus_per_node=1, environment=environment) as cluster:
+        hog = ("tests.distributed.victims", "hog", str(run.directory))
+        said = finish(driver(run, cluster.environment, *hog))
+    assert "OutOfMemoryError" in said
+    assert contents(run) == contents(trained)
+
+
+def test_a_head_that_dies_ends_the_attempt_and_the_next_cluster_goes_on(
+    ray_home: Path, planned_run: Callable[..., Run], trained: Path
+) -> None:
+    run = planned_run()
+    quickly = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+    with LocalCluster(nodes=2, gpus_per_node=1, environment=quickly) as first:
+        process = driver(run, first.environment)
+        wait_for_the_first_row(run)
+        first.kill_head()
+        try:
+            said, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        assert process.returncode != 0, said
+    assert run.manifest("train") is None
+    with LocalCluster(nodes=2, gpus_per_node=1) as second:
+        finish(driver(run, second.environment))
+    assert contents(run) == contents(trained)
