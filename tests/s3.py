@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any, Self
 
@@ -26,10 +26,12 @@ class S3Server:
     """Moto's S3, each of whose writes is one step, as S3's are.
 
     Moto looks at `If-Match` and writes afterwards; of two threads that do so at once both
-    would win. What it is asked is noted in `requests`: method and path.
+    would win. What it is asked is noted in `requests`: method and path. A request of which
+    `loses` says so is carried out, but its answer is an error: what a client sends again.
     """
 
     def __init__(self) -> None:
+        self.loses: Callable[[str, str], bool] = lambda method, path: False
         self.requests: list[tuple[str, str]] = []
         self._app = DomainDispatcherApplication(create_backend_app)
         self._writing = threading.Lock()
@@ -58,10 +60,14 @@ class S3Server:
         urllib.request.urlopen(request).close()
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        method = environ["REQUEST_METHOD"]
-        self.requests.append((method, environ["PATH_INFO"]))
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.requests.append((method, path))
         with nullcontext() if method in ("GET", "HEAD") else self._writing:
-            return self._app(environ, start_response)
+            if not self.loses(method, path):
+                return self._app(environ, start_response)
+            list(self._app(environ, lambda *answer: None))
+        start_response("500 Internal Server Error", [("Content-Length", "0")])
+        return []
 
 
 class _QuietHandler(MotoRequestHandler):

@@ -137,9 +137,11 @@ class LocalPlace:
     def names(self) -> list[str]:
         if not self.root.is_dir():
             return []
-        # Temporary files of writers at work begin with a dot.
-        names = (path.name for path in self.root.iterdir())
-        return sorted(name for name in names if not name.startswith("."))
+        # Locks, and temporary files of writers at work, begin with a dot.
+        with os.scandir(self.root) as found:
+            return sorted(
+                one.name for one in found if not one.name.startswith(".") and one.is_file()
+            )
 
     def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         # In turns: threads that read at once hand the interpreter to and fro at every chunk,

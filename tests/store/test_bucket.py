@@ -6,8 +6,9 @@ import concurrent.futures
 import json
 import pickle
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from lorastyle.places import bucket
 from lorastyle.places.bucket import BucketPlace
 from lorastyle.places.place import place_of
 from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.commits import checksum_of
+from lorastyle.store.epochs import EpochLog
 from lorastyle.store.shards import RowShards
 from lorastyle.store.vectors import AdapterVectors
 
@@ -177,6 +180,63 @@ def test_a_row_is_absent_while_it_is_replaced_in_a_bucket_too(store, vector, spe
     with pytest.raises(StoreError, match="row 2 was not stored: the network went away"):
         store.commit(2, 2 * vector, spec, {})
     assert store.committed() == {}
+
+
+def test_writers_that_race_for_a_row_leave_one_that_is_whole(store, layout):
+    """Four at once, each of another spec and weights, and a reader who trusts records only."""
+    torn, done = [], threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            if (record := store.record(1)) is not None:
+                vector = store.read_rows([1])[0]
+                # Between the two reads it may have been replaced; then its record says so.
+                if store.record(1) == record and checksum_of(vector) != record.checksum:
+                    torn.append(record)
+
+    def write(writer: int) -> list[str | None]:
+        vector = np.full(layout.size, writer + 1, np.float32)
+        return [store.commit(1, vector, {"writer": writer, "n": n}, {}).checksum for n in range(4)]
+
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        reader = pool.submit(look)
+        written = [checksum for one in pool.map(write, range(4)) for checksum in one]
+        done.set()
+        reader.result()
+    assert torn == [] and len(set(written)) == 4
+    assert store.verify(1)
+
+
+def test_a_write_whose_answer_was_lost_is_recognised_when_it_is_sent_again(
+    store, url, server, vector, spec, monkeypatch
+):
+    """The client repeats it; the server then refuses it because of itself."""
+    lost = {"epochs/00000001.json", "commits/00000001.json", "weights/c/1/0"}
+
+    def lose_once(method: str, path: str) -> bool:
+        ours = {key for key in lost if method == "PUT" and path.endswith(key)}
+        lost.difference_update(ours)
+        return bool(ours)
+
+    monkeypatch.setattr(server, "loses", lose_once)
+    epochs = EpochLog(place_of(url).child("epochs"))
+    fenced = store.fenced(epochs.claim())
+    assert fenced.fence.number == 1
+    assert fenced.commit(1, vector, spec, {}).epoch == 1
+    assert lost == set()
+    lost.add("commits/00000002.json")
+    marks = iter([False, True])
+    monkeypatch.setattr(
+        server, "loses", lambda *asked: lose_once(*asked) if _is_record(asked, marks) else False
+    )
+    assert fenced.commit(2, vector, spec, {"first": 1}).receipt == {"first": 1}
+    assert lost == set()
+    assert store.verify(1) and store.verify(2)
+
+
+def _is_record(asked: tuple[str, str], marks: Iterator[bool]) -> bool:
+    """True for the second write to the record: the first was its mark."""
+    return asked[0] == "PUT" and asked[1].endswith("commits/00000002.json") and next(marks, False)
 
 
 def test_a_truncated_object_is_noticed(store, vector, spec):
