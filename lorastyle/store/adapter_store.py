@@ -32,11 +32,11 @@ from lorastyle.store.epochs import Fence
 from lorastyle.store.group import (
     identity,
     make_group,
+    make_room,
     read_attributes,
     read_initial,
     read_weights_metadata,
     refuse_other,
-    write_n_rows,
 )
 from lorastyle.store.shards import RowShards
 from lorastyle.store.writing import RowWriter, status_of
@@ -172,9 +172,8 @@ class AdapterStore:
         return replace(self, fence=fence)
 
     def grow(self, n_rows: int) -> None:
-        """Make room for at least `n_rows` rows, at any time. For one owner at a time."""
-        if n_rows > self.n_rows:
-            write_n_rows(self._place, n_rows)
+        """Make room for at least `n_rows` rows, at any time."""
+        make_room(self._place, n_rows)
 
     def sweep(self, older_than_s: float = 86_400.0, *, remove: bool = True) -> int:
         """Remove temporary files of writers that were killed, or only count them.

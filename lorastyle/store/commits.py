@@ -24,7 +24,7 @@ from lorastyle.places.tag import Tag
 from lorastyle.records import digest
 
 RECORD_VERSION = 2
-"""1 had neither epoch nor token, and no marks; it still reads."""
+"""1 had neither epoch, token nor seal, and no marks; it still reads."""
 WRITING, REQUEUED = "writing", "requeued"
 MARKS = (WRITING, REQUEUED)
 """What stands in a record's place while the row does not exist. A record is never deleted:
@@ -116,7 +116,7 @@ class CommitLog:
         Returns what then stands, the record under a new token, or None where another
         version was there: then nothing changed.
         """
-        record = replace(record, token=uuid.uuid4().hex)
+        record = replace(record, token=uuid.uuid4().hex, version=RECORD_VERSION)
         tag = self.place.replace(_key(record.row), [_encoded(record)], expected)
         return None if tag is None else Found(record, tag)
 

@@ -16,6 +16,7 @@ from zarr.storage import MemoryStore
 from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.errors import StoreError
 from lorastyle.places.place import Place
+from lorastyle.places.tag import Tag
 from lorastyle.store.commits import checksum_of
 
 Vector = npt.NDArray[np.float32]
@@ -160,19 +161,32 @@ def _not_the_initial(place: Place) -> str:
 
 def read_weights_metadata(place: Place) -> dict[str, Any]:
     """The Zarr metadata of the weights. Raises StoreError where there is none."""
+    return _weights_metadata(place)[0]
+
+
+def _weights_metadata(place: Place) -> tuple[dict[str, Any], Tag]:
     try:
-        return dict(json.loads(place.read(WEIGHTS_METADATA) or b""))
+        content, tag = place.read_tagged(WEIGHTS_METADATA) or (b"", Tag(""))
+        return dict(json.loads(content)), tag
     except ValueError as error:
         raise StoreError(
             f"{place.where(WEIGHTS_METADATA)} is missing or damaged; the store has to be made again"
         ) from error
 
 
-def write_n_rows(place: Place, n_rows: int) -> None:
-    """Make room for this many rows; who reads meanwhile sees the old number or the new."""
-    values = read_weights_metadata(place)
-    values["shape"][0] = n_rows
-    place.write(WEIGHTS_METADATA, [json.dumps(values, indent=2).encode()])
+def make_room(place: Place, n_rows: int) -> None:
+    """Have room for at least this many rows; who reads meanwhile sees the old number or the new.
+
+    Of several processes that do so at once the largest number stands.
+    """
+    while True:
+        values, tag = _weights_metadata(place)
+        if values["shape"][0] >= n_rows:
+            return
+        values["shape"][0] = n_rows
+        content = json.dumps(values, indent=2).encode()
+        if place.replace(WEIGHTS_METADATA, [content], tag) is not None:
+            return
 
 
 def read_attributes(place: Place) -> dict[str, Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,12 @@ def test_a_store_grows_and_keeps_its_rows(make_store, vector, spec):
     store.grow(3)
     assert store.n_rows == 9
     np.testing.assert_array_equal(store.read_rows([4, 8]), [vector, vector])
+
+
+def test_of_processes_that_grow_a_store_at_once_the_largest_stands(store):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: AdapterStore.open(store.path).grow(n), [40, *range(6, 38)]))
+    assert store.n_rows == 40
 
 
 @pytest.mark.parametrize(
