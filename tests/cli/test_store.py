@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,11 +12,13 @@ import pytest
 
 from lorastyle.adapters.layout import AdapterLayout, TargetModule
 from lorastyle.config import parse_experiment
+from lorastyle.places import bucket
 from lorastyle.places.place import place_of
 from lorastyle.records import AdapterSpec, Role
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 from lorastyle.store.epochs import EPOCHS, EpochLog
+from tests.s3 import S3Server
 
 N_PLANNED = 8
 
@@ -23,10 +27,30 @@ def spec_of(row: int, role: Role = Role.TRAIN) -> AdapterSpec:
     return AdapterSpec(row, f"anna-{row}", "anna", "g", role, row, ("x",), "t", row, 0)
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        server.make_bucket("team")
+        yield server
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def where(request, tmp_path, monkeypatch) -> Path | str:
+    """Where the run is to be made."""
+    if request.param == "directory":
+        return tmp_path / "run"
+    server = request.getfixturevalue("server")
+    for key, value in server.environment.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("LORASTYLE_CACHE", str(tmp_path / "cache"))
+    bucket._client.cache_clear()
+    return f"s3://team/{tmp_path.name}"
+
+
 @pytest.fixture
-def run(tmp_path) -> Run:
+def run(where) -> Run:
     """Rows 0 to 3 made, 4 zero, 5 not finite, 6 failed, 7 missing; 9 is nobody's."""
-    run = Run.create(tmp_path / "run", parse_experiment({}))
+    run = Run.create(where, parse_experiment({}))
     specs = [spec_of(row, Role.TEST if row % 2 else Role.TRAIN) for row in range(N_PLANNED)]
     pd.DataFrame([spec.to_dict() for spec in specs]).to_parquet(run.plan_path)
     run.finish("plan", {}, {"n_adapters": N_PLANNED}, 0.0)
@@ -71,9 +95,9 @@ def test_status_says_what_became_of_every_row(run, lorastyle, answer):
     }
     assert census["failed"] == [{"row": 6, "adapter_id": "anna-6", "reason": "no images"}]
     assert (census["missing"], census["unexpected"]) == ([7], [9])
-    store = AdapterStore.open(run.store_path)
-    files = (store.path / "weights/c").glob("*/0")
-    assert census["bytes"] == sum(file.stat().st_size for file in files)
+    weights = place_of(run.store_path).child("weights/c")
+    shards = [weights.read(f"{row}/0") or b"" for row in range(N_PLANNED + 2)]
+    assert census["bytes"] == sum(len(shard) for shard in shards)
     assert document["epoch"]["number"] == 1
     assert document["epoch"]["owner"]["job"] == "anna-a1"
     text = lorastyle("store", "status", run.location).stdout
