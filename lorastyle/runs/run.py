@@ -20,17 +20,17 @@ from typing import Any
 
 from lorastyle.config import Experiment, load_experiment
 from lorastyle.errors import StageError
-from lorastyle.places.place import Place, place_of
 from lorastyle.records import digest
-from lorastyle.runs.location import beside, location, make_working_copy, working_copy
+from lorastyle.runs.differences import differences
+from lorastyle.runs.location import location, make_working_copy, working_copy
+from lorastyle.runs.paths import CONFIG_FILE, RunPaths, manifest_key
 from lorastyle.runs.published import Files, files_below, publish, pull
 from lorastyle.runs.writing import json_text, write_atomically
 
-STAGES: tuple[str, ...] = ("plan", "train", "embed", "sweep", "evaluate", "report")
-"""In the order in which a whole run carries them out."""
-
+IMAGES = "corpus"
+"""Published files below it are pulled one by one, when they are first wanted."""
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
-    "plan": ("catalogue.parquet", "plan.parquet", "left_out.csv", "scrubbed.csv", "corpus"),
+    "plan": ("catalogue.parquet", "plan.parquet", "left_out.csv", "scrubbed.csv", IMAGES),
     "embed": ("embedding",),
     "sweep": ("sweep/results.parquet", "sweep/best.yaml"),
     "evaluate": ("evaluation",),
@@ -38,10 +38,7 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
 }
 """Files and folders that a stage publishes. Adapters are not among them: they are written to
 the bucket one by one, as they are trained or ingested."""
-IMAGES = "corpus/"
-"""Published files below it are pulled one by one, when they are first wanted."""
 
-CONFIG_FILE = "config.yaml"
 MANIFEST_VERSION = 1
 MANIFEST_KEYS = frozenset(
     {"version", "stage", "inputs", "outputs", "output_hash", "wall_s", "finished_at"}
@@ -59,14 +56,8 @@ class StageStatus:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Paths of a run and the experiment it was made with. Cheap to pickle."""
-
-    directory: Path
-    """Where its files are worked on: the run's directory, or a working copy of a bucket's."""
-    experiment: Experiment
-    url: str | None = None
-    """Of a run in a bucket."""
+class Run(RunPaths):
+    """A run and the experiment it was made with. Cheap to pickle."""
 
     @classmethod
     def create(cls, where: Path | str, experiment: Experiment, *, force: bool = False) -> Run:
@@ -87,7 +78,7 @@ class Run:
         if not force:
             recorded = Run.open(self.location).experiment
             if recorded.hash() != self.experiment.hash():
-                changes = ", ".join(_differences(recorded, self.experiment))
+                changes = ", ".join(differences(recorded, self.experiment))
                 raise StageError(
                     f"{self.location} was made with other settings ({changes}); "
                     "choose another --run, or --force to replace what depends on them"
@@ -120,95 +111,9 @@ class Run:
             return cls(place, experiment)
         return cls(working_copy(place), experiment, place)
 
-    @property
-    def location(self) -> Path | str:
-        """Where the run lies: what opens it, here or on another machine."""
-        return self.directory if self.url is None else self.url
-
-    @property
-    def absolute_location(self) -> Path | str:
-        """The same for a process that works in another directory."""
-        return self.directory.absolute() if self.url is None else self.url
-
-    @property
-    def place(self) -> Place:
-        """The run's files where it lies."""
-        return place_of(self.location)
-
-    @property
-    def config_path(self) -> Path:
-        return self.directory / "config.yaml"
-
-    @property
-    def corpus_path(self) -> Path:
-        """Where the procedural corpus is painted."""
-        return self.directory / "corpus"
-
-    @property
-    def catalogue_path(self) -> Path:
-        return self.directory / "catalogue.parquet"
-
-    @property
-    def plan_path(self) -> Path:
-        return self.directory / "plan.parquet"
-
-    @property
-    def store_path(self) -> Path | str:
-        """The trained adapters, beside the run's other files or in its bucket."""
-        return beside(self.location, "adapters.zarr")
-
-    @property
-    def has_store(self) -> bool:
-        """Whether there are trained adapters, or room made for them."""
-        return place_of(self.store_path).exists("zarr.json")
-
-    @property
-    def ingested_path(self) -> Path | str:
-        """Adapters from elsewhere, beside the run's other files or in its bucket."""
-        return beside(self.location, "ingested")
-
-    @property
-    def search_path(self) -> Path:
-        """What searching keeps: where every adapter lies in the style space."""
-        return self.directory / "search"
-
-    @property
-    def embedding_path(self) -> Path:
-        return self.directory / "embedding"
-
-    @property
-    def sweep_path(self) -> Path:
-        return self.directory / "sweep"
-
-    @property
-    def evaluation_path(self) -> Path:
-        return self.directory / "evaluation"
-
-    @property
-    def metrics_path(self) -> Path:
-        return self.evaluation_path / "metrics.json"
-
-    @property
-    def report_path(self) -> Path:
-        return self.directory / "report"
-
-    @property
-    def is_planned(self) -> bool:
-        """True where adapters are trained here; False where all come from elsewhere."""
-        return self.experiment.corpus.source != "adapters"
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages that this run has."""
-        return STAGES if self.is_planned else STAGES[STAGES.index("embed") :]
-
-    def manifest_path(self, stage: str) -> Path:
-        """Of a run in a directory."""
-        return self.directory / _manifest_key(stage)
-
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage recorded, or None."""
-        content = self.place.read(_manifest_key(stage))
+        content = self.place.read(manifest_key(stage))
         if content is None:
             return None
         try:
@@ -216,7 +121,7 @@ class Run:
         except ValueError:
             recorded = None
         if not isinstance(recorded, dict) or not recorded.keys() >= MANIFEST_KEYS:
-            where = self.place.where(_manifest_key(stage))
+            where = self.place.where(manifest_key(stage))
             raise StageError(f"{where} is damaged; delete it to have '{stage}' made again")
         return recorded
 
@@ -254,11 +159,11 @@ class Run:
         }
         json_text(manifest)  # before anything is published
         if stage not in OUTPUTS or self.url is None:
-            self.place.write(_manifest_key(stage), [json_text(manifest).encode()])
+            self.place.write(manifest_key(stage), [json_text(manifest).encode()])
             return manifest
         manifest["files"] = self._publish(stage)
         content = json_text(manifest).encode()
-        while not self.place.create(_manifest_key(stage), content):
+        while not self.place.create(manifest_key(stage), content):
             if (standing := self.manifest(stage)) is not None:
                 self._yield_to(standing, manifest)
                 return standing
@@ -266,7 +171,7 @@ class Run:
 
     def forget(self, stage: str) -> None:
         """Have a stage look unfinished; its files stay."""
-        self.place.delete(_manifest_key(stage))
+        self.place.delete(manifest_key(stage))
 
     def pull(self, *stages: str) -> None:
         """Have here what finished stages made, as their manifests list it.
@@ -276,8 +181,10 @@ class Run:
         """
         for stage in stages:
             files = self._files(stage)
-            wanted = {name: files[name] for name in files if not name.startswith(IMAGES)}
-            pull(self.place, self.directory, wanted)
+            wanted = {name: files[name] for name in files if not name.startswith(f"{IMAGES}/")}
+            if wanted:
+                self._remove_others(stage, wanted)
+                pull(self.place, self.directory, wanted)
 
     def fetch(self, path: Path) -> Path:
         """The file itself, pulled first if it is an image that a bucket run has and we lack."""
@@ -298,7 +205,7 @@ class Run:
         recorded = self.manifest(stage)
         if self.url is not None and recorded is not None:
             content = json_text({**recorded, "files": self._publish(stage)}).encode()
-            self.place.write(_manifest_key(stage), [content])
+            self.place.write(manifest_key(stage), [content])
 
     @cached_property
     def _images(self) -> Files:
@@ -310,6 +217,13 @@ class Run:
             return {}
         files: Files = (self.manifest(stage) or {}).get("files", {})
         return files
+
+    def _remove_others(self, stage: str, files: Files) -> None:
+        """Remove what an earlier attempt left in the working copy: nobody may take it for new."""
+        outputs = [output for output in OUTPUTS[stage] if output != IMAGES]
+        for name in files_below(self.directory, outputs):
+            if name not in files:
+                (self.directory / name).unlink(missing_ok=True)
 
     def _publish(self, stage: str) -> Files:
         return publish(self.place, self.directory, files_below(self.directory, OUTPUTS[stage]))
@@ -336,29 +250,3 @@ class Run:
                 f"run `lorastyle {stage} {self.location}` first"
             )
         return str(recorded["output_hash"])
-
-
-def _manifest_key(stage: str) -> str:
-    return f"manifests/{stage}.json"
-
-
-def _differences(recorded: Experiment, wanted: Experiment) -> list[str]:
-    before, now = (
-        _flatten(recorded.model_dump(mode="json")),
-        _flatten(wanted.model_dump(mode="json")),
-    )
-    return [
-        f"{key}: {before.get(key)!r} there, {now.get(key)!r} here"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(("name", "compute."))
-    ]
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

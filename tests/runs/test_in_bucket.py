@@ -146,6 +146,21 @@ def test_a_stale_copy_is_refreshed_and_the_rest_left_alone(
     assert other.stat().st_mtime_ns == before
 
 
+def test_what_a_later_attempt_no_longer_made_is_gone_from_copies(
+    run: Run, elsewhere: Callable[..., Run]
+) -> None:
+    evaluated(run)
+    there = elsewhere()
+    there.pull("evaluate")
+    (run.evaluation_path / "tables" / "scores.parquet").unlink()
+    run.publish_again("evaluate")
+    half = there.evaluation_path / ".half.tmp"
+    half.write_text("another process is writing")
+    there.pull("evaluate")
+    assert there.metrics_path.is_file() and half.is_file()
+    assert not (there.evaluation_path / "tables" / "scores.parquet").exists()
+
+
 def test_a_copy_that_somebody_changed_is_put_right(run: Run) -> None:
     evaluated(run)
     run.metrics_path.write_text("0.6")
