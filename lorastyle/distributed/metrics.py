@@ -1,4 +1,7 @@
-"""The fleet's numbers as Prometheus metrics, on the metrics ports of the Ray cluster."""
+"""The fleet's numbers as Prometheus metrics, on the metrics ports of the Ray cluster.
+
+Ray puts `ray_` before each name and exports every ten seconds, on the node of the driver.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lorastyle.config import Experiment, parse_experiment
+from lorastyle.distributed.local_cluster import LocalCluster
 from lorastyle.distributed.session import Session
 from lorastyle.runs import Run
 
@@ -53,6 +54,13 @@ def local_ray(ray_home: Path) -> Iterator[Session]:
     """One Ray for all tests of this folder that do not stop it."""
     with Session(num_cpus=2) as session:
         yield session.start()
+
+
+@pytest.fixture(scope="session")
+def machines(ray_home: Path) -> Iterator[LocalCluster]:
+    """A cluster of up to three nodes with a fake GPU each, which go when they are idle."""
+    with LocalCluster(nodes=3, gpus_per_node=1, idle_s=5.0) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

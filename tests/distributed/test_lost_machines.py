@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -16,15 +16,8 @@ from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 
 REPOSITORY = Path(__file__).parents[2]
-IDLE_S = 5.0
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def cluster(ray_home: Path) -> Iterator[LocalCluster]:
-    with LocalCluster(nodes=3, gpus_per_node=1, idle_s=IDLE_S) as cluster:
-        yield cluster
 
 
 def contents(run: Run | Path) -> str:
@@ -66,26 +59,26 @@ def wait_for_the_first_row(run: Run, timeout_s: float = 120) -> None:
 
 
 def test_a_cluster_without_workers_gets_them_trains_and_lets_them_go(
-    cluster: LocalCluster, planned_run: Callable[..., Run], trained: Path
+    machines: LocalCluster, planned_run: Callable[..., Run], trained: Path
 ) -> None:
-    cluster.wait_for_workers(0)
+    machines.wait_for_workers(0)
     run = planned_run()
-    process = driver(run, cluster.environment, n_actors=3, gpus_per_actor=1)
+    process = driver(run, machines.environment, n_actors=3, gpus_per_actor=1)
     assert "24 adapters" in finish(process)
     assert contents(run) == contents(trained)
-    cluster.wait_for_workers(0, timeout_s=60)
+    machines.wait_for_workers(0, timeout_s=60)
 
 
 def test_a_node_that_vanishes_takes_no_row_along(
-    cluster: LocalCluster, planned_run: Callable[..., Run], trained: Path
+    machines: LocalCluster, planned_run: Callable[..., Run], trained: Path
 ) -> None:
     run = planned_run(n_steps=4)
-    process = driver(run, cluster.environment)
+    process = driver(run, machines.environment)
     wait_for_the_first_row(run)
-    cluster.kill_node(cluster.workers()[0].node_id)
+    machines.kill_node(machines.workers()[0].node_id)
     finish(process)
     assert contents(run) == contents(trained)
-    cluster.wait_for_workers(0, timeout_s=60)
+    machines.wait_for_workers(0, timeout_s=60)
 
 
 def test_an_actor_that_takes_too_much_memory_is_replaced(
