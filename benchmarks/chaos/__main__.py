@@ -27,7 +27,7 @@ import psutil
 from benchmarks.chaos.killing import KINDS, Killer
 from lorastyle.config import Experiment, parse_experiment
 from lorastyle.corpus.stage import plan
-from lorastyle.distributed.fleet import LOG_FILE
+from lorastyle.distributed.fleet import LOGS
 from lorastyle.distributed.local_cluster import LocalCluster
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore
@@ -166,10 +166,11 @@ def _start_driver(run: Run, cluster: LocalCluster) -> subprocess.Popen[bytes]:
 def trainings(run: Run) -> tuple[int, int]:
     """Trainings begun by all attempts, and how many of them were begun before."""
     begun: Counter[str] = Counter()
-    for line in (run.directory / LOG_FILE).read_text().splitlines():
-        event = json.loads(line)
-        if event["event"] == "assigned":
-            begun.update(event["adapters"])
+    for log in sorted((run.directory / LOGS).glob("train-*.jsonl")):
+        for line in log.read_text().splitlines():
+            event = json.loads(line)
+            if event["event"] == "assigned":
+                begun.update(event["adapters"])
     return sum(begun.values()), sum(n - 1 for n in begun.values())
 
 

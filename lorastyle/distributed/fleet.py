@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ from lorastyle.store.group import METADATA
 
 EPOCHS = "epochs"
 """Where in the run each attempt says that it has taken over."""
-LOG_FILE = "logs/train.jsonl"
-"""Every event of every attempt, a JSON line each, with the adapters' ids."""
+LOGS = "logs"
+"""Where in the run each attempt writes down every event, a JSON line each: train-EPOCH.jsonl."""
 
 
 def train(run: Run, *, session: Session | None = None, force: bool = False) -> StageOutcome:
@@ -100,26 +101,36 @@ def _discard_other(path: Path | str, tasks: Sequence[Task]) -> None:
 def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
     import ray
 
-    compute, settings = run.experiment.compute, run.experiment.training
     fence = EpochLog(run.place.child(EPOCHS)).claim({"job": submission_id()})
-    size = crew_size(compute, ray.cluster_resources())
-    stacks = stacks_of(run.place, tasks, settings.stack, size.n_actors)
+    size = crew_size(run.experiment.compute, ray.cluster_resources())
+    stacks = stacks_of(run.place, tasks, run.experiment.training.stack, size.n_actors)
     # Stacks are done whole, even where some of their rows are there: a resumed run then
     # computes the same sums, and writes the same bytes.
     stacks = [stack for stack in stacks if any(task.spec.row in todo for task in stack)]
+    with _watched(run, size, todo, fence.number) as telemetry:
+        dispatch(_crew(run, size, telemetry, (root, len(tasks), fence)), stacks)
+
+
+@contextmanager
+def _watched(run: Run, size: CrewSize, todo: set[int], epoch: int) -> Iterator[Telemetry]:
+    """Show, count and log what a fleet does; the log of a bucket's run ends there."""
+    log = run.directory / LOGS / f"train-{epoch:08d}.jsonl"
     with progress("train", len(todo), "adapters") as shown:
         telemetry = Telemetry(
             todo,
             shown,
-            log=run.directory / LOG_FILE,
+            log=log,
             metrics=FleetMetrics(run.experiment.name),
             gpus_per_actor=size.gpus_per_actor,
-            price_per_hour=compute.price_per_hour,
+            price_per_hour=run.experiment.compute.price_per_hour,
         )
         try:
-            dispatch(_crew(run, size, telemetry, (root, len(tasks), fence)), stacks)
+            yield telemetry
         finally:
             telemetry.finish()
+            if run.url is not None and log.exists():
+                with suppress(StoreError):  # what ended the fleet is more worth saying
+                    run.place.child(LOGS).write(log.name, [log.read_bytes()])
 
 
 def _crew(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lorastyle.distributed.jobs_client import Attempt, Jobs, UnreachableError
+from lorastyle.distributed.jobs_client import Attempt, Jobs
 from lorastyle.errors import ClusterError
 
 POLL_S = 1.0
@@ -52,7 +52,7 @@ def follow(
 ) -> Attempt:
     """Write an attempt's log until it has ended, or `timeout_s` have passed; how it is then.
 
-    Raises UnreachableError if the cluster has not answered for `patience_s`.
+    Raises ClusterError if the cluster has not told of it for `patience_s`.
     """
     return asyncio.run(_follow(jobs, submission_id, Log(write), timeout_s, patience_s))
 
@@ -70,7 +70,8 @@ async def _follow(
             try:
                 attempt = await asyncio.to_thread(jobs.attempt, submission_id)
                 heard = time.monotonic()
-            except UnreachableError:
+            except ClusterError:
+                # A head that restarts is unreachable first, and then confused.
                 if time.monotonic() - heard > patience_s:
                     raise
                 continue

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 from lorastyle.errors import ClusterError, ConfigError
 
-REQUEST_TIMEOUT_S = 60.0
+ANSWER_S = 15.0
+UPLOAD_S = 60.0
+"""How long the server may be silent: when asked, and when given something."""
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 """Ray's states that do not change any more; before them a job is PENDING, then RUNNING."""
@@ -42,10 +44,6 @@ class Attempt:
         return int(found[1]) if found else 0
 
 
-class UnreachableError(ClusterError):
-    """Nothing answers at a cluster's address, or not in time: perhaps for a moment only."""
-
-
 class TakenError(ClusterError):
     """A submission id that another attempt has."""
 
@@ -54,8 +52,8 @@ class Jobs:
     """The job server of a cluster at `address` (`http://HOST:8265`).
 
     The token is Ray's: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or `~/.ray/auth_token` with
-    RAY_AUTH_MODE=token. Raises ConfigError for an address of another kind, ClusterError where the
-    server refuses, UnreachableError where none answers.
+    RAY_AUTH_MODE=token. Raises ConfigError for an address of another kind, ClusterError where
+    none answers or the server refuses.
     """
 
     def __init__(self, address: str) -> None:
@@ -116,7 +114,7 @@ class Jobs:
         except AuthenticationError as error:
             raise ClusterError(self._refusal(str(error))) from error
         except (ConnectionError, requests.exceptions.RequestException) as error:
-            raise UnreachableError(
+            raise ClusterError(
                 f"no job server answers at {self.address} ({type(error).__name__}); check that the "
                 "cluster is up and that its port reaches this machine"
             ) from error
@@ -151,7 +149,7 @@ def _client(address: str) -> Any:
         """Ray's client waits for an answer for ever."""
 
         def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-            options.setdefault("timeout", REQUEST_TIMEOUT_S)
+            options.setdefault("timeout", ANSWER_S if method == "GET" else UPLOAD_S)
             return super()._do_request(method, endpoint, **options)
 
     return Bounded(address)

@@ -50,7 +50,7 @@ def of_node(mark: str, node_id: str) -> list[psutil.Process]:
             continue
         environ = _environ(one)
         if environ.get(MARK) == mark and environ.get(NODE_ID) == node_id:
-            return [one, *one.children(recursive=True)]
+            return [one, *_children(one)]
     return []
 
 
@@ -96,6 +96,10 @@ def end(mark: str, patience_s: float = 2.0, timeout_s: float = 30.0) -> bool:
         kill(left)
         psutil.wait_procs(left, timeout=1.0)
     return True
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    return _asked(lambda: list(process.children(recursive=True)), [])
 
 
 def _is_autoscaler(argument: str) -> bool:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from lorastyle.distributed.metrics import FleetMetrics
@@ -20,6 +21,9 @@ from lorastyle.distributed.watch import Loss, Watch
 from lorastyle.distributed.work import Done, Task
 from lorastyle.progress import Progress
 from lorastyle.report.words import duration
+
+BRIEF = 97
+"""Characters of a reason in a line for people."""
 
 
 class Telemetry(Watch[Task]):
@@ -60,13 +64,13 @@ class Telemetry(Watch[Task]):
 
     def failed(self, worker: str, reason: str) -> None:
         self._write("failed", worker, reason=reason)
-        self._shown.say(f"train: a stack of {worker} failed ({reason}); it is tried again")
+        self._shown.say(f"train: a stack of {worker} failed ({brief(reason)}); it is tried again")
 
     def lost(self, worker: str, loss: Loss, reason: str) -> None:
         self.tally.lost(worker, loss)
         self._write("lost", worker, loss=str(loss), reason=reason)
         if loss is not Loss.SURPLUS:
-            self._shown.say(f"train: {worker} lost ({loss}: {reason}); what it had is done again")
+            self._shown.say(f"train: {worker} lost ({loss}, {brief(reason)}); others take over")
 
     def gave_up(self, item: Task, reason: str) -> None:
         self._write("gave_up", None, adapters=_ids([item]), reason=reason)
@@ -148,6 +152,15 @@ class Telemetry(Watch[Task]):
 
 def _ids(tasks: Sequence[Task]) -> list[str]:
     return [task.spec.adapter_id for task in tasks]
+
+
+def brief(reason: str) -> str:
+    """As much of a reason as a line for people has room for; the log has all of it.
+
+    >>> brief("NodeDiedError: " + "it is gone " * 20)
+    'NodeDiedError: it is gone it is gone it is gone it is gone it is gone it is gone it is gone...'
+    """
+    return shorten(reason, BRIEF, placeholder="...")
 
 
 def _counted(n: float, what: str, state: str) -> str:

@@ -83,7 +83,7 @@ def test_a_line_says_pace_actors_failures_and_cost() -> None:
         "8 an hour, 30 min 0 s left, 0.5 GPUs live, 0.5 GPUs pending, 1 unusable, 1 actor lost, "
         "cost 3.00"
     )
-    assert "actor-1 lost (infrastructure: NodeDiedError: gone)" in shown.lines[-1]
+    assert "actor-1 lost (infrastructure, NodeDiedError: gone)" in shown.lines[-1]
 
 
 def test_the_log_holds_every_event_with_the_adapters_it_is_about(tmp_path: Path) -> None:
