@@ -85,14 +85,18 @@ def _document(cluster: LocalCluster) -> dict[str, Any]:
 def _how_to_use(cluster: LocalCluster) -> str:
     exports = {**cluster.client_variables, "RAY_API_SERVER_ADDRESS": cluster.jobs_url}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]
-    run = "$PWD/runs/demo"
+    shape = cluster.shape
+    # A cluster does not tell what it could grow to.
+    wanted = f"compute.n_actors={shape.nodes * (shape.gpus_per_node or shape.cpus_per_node)}"
+    if shape.gpus_per_node:
+        wanted += " compute.gpus_per_actor=1"
     return "\n".join(
         [
             f"A Ray cluster is up at {cluster.address}, its job server and dashboard at "
             f"{cluster.jobs_url}.",
             "In another terminal:",
             *(f"  {line}" for line in lines),
-            f"  lorastyle submit run --config configs/demo.yaml --run {run}",
+            f"  lorastyle submit run --config configs/demo.yaml --run $PWD/runs/demo {wanted}",
             f"Ray's logs are in {cluster.logs}. Ctrl-C ends it all.",
         ]
     )

@@ -20,6 +20,9 @@ _JOBS = ("plan", "train", "embed", "sweep", "evaluate", "report", "run")
 
 _STOP_S = 30.0
 
+_LEFT = 124
+"""Exit status when we left before the end, as of timeout(1)."""
+
 
 @click.command(name="submit")
 @click.argument("job", type=click.Choice(_JOBS), metavar="JOB")
@@ -42,7 +45,8 @@ _STOP_S = 30.0
 @click.option(
     "--timeout-s",
     type=click.FloatRange(min=0, min_open=True),
-    help=f"Leave the job to itself after so long; with --stop: give up ({_STOP_S:.0f} s).",
+    help=f"Leave the job to itself after so long, with status {_LEFT}; with --stop: give up "
+    f"({_STOP_S:.0f} s).",
 )
 @answer_options
 def command(as_json: bool, debug: bool, **chosen: Any) -> None:
@@ -115,6 +119,7 @@ def _follow(
         raise SystemExit(INTERRUPTED) from None
     if not now.ended:
         say(f"{attempt.submission_id} goes on without us; to see it again: {again}")
+        return _answer(now, started=started), _LEFT
     return _answer(now, started=started), now.exit_code or 0
 
 

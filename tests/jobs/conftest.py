@@ -86,6 +86,7 @@ def write_config(directory: Path) -> Path:
         },
         "training": {"rank": 2, "alpha": 1, "n_steps": 2, "batch_size": 1, "stack": 6},
         "embedding": {"max_components": 3},
+        "sweep": {"sub_networks": ["full"]},
         "evaluation": {"n_kmeans_seeds": 2, "features": ["pixel_mean"]},
     }  # fmt: skip
     path = directory / "tiny.yaml"
