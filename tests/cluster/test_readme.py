@@ -79,7 +79,7 @@ def test_the_worked_example_follows_the_formula(n_adapters: int, column: int) ->
     n_gpus, per_s, samples, start_and_idle_h = 16, 100, 1760 * 2, 0.25
     training_h = n_adapters * samples / (3600 * per_s)
     hours = training_h / n_gpus + start_and_idle_h
-    tib = n_adapters * 5_984_256 * 4 / 2**30
+    gib = n_adapters * 5_984_256 * 4 / 2**30
     expected = {
         "training, GPU-hours": training_h,
         "start and idle, GPU-hours": n_gpus * start_and_idle_h,
@@ -87,7 +87,7 @@ def test_the_worked_example_follows_the_formula(n_adapters: int, column: int) ->
         "GPUs": (training_h + n_gpus * start_and_idle_h) * 1.00,
         "head": hours * 0.20,
         "requests to the bucket": n_adapters * (3 * 0.005 + 13 * 0.0004) / 1000,
-        "storage, a month": tib * 0.023,
+        "storage, a month": gib * 0.023,
     }
     for row, value in expected.items():
         assert float(table[row]) == pytest.approx(value, rel=0.03, abs=0.006), row
