@@ -109,8 +109,10 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # What we raise ourselves explains itself; for anything else Ray's logs may be wanted.
-        self.close(keep_logs=error is not None and not isinstance(error, LorastyleError))
+        # What we raise ourselves explains itself, and so does an interruption; for anything else
+        # Ray's logs may be wanted.
+        unexplained = isinstance(error, Exception) and not isinstance(error, LorastyleError)
+        self.close(keep_logs=unexplained)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import pytest
 
 from lorastyle.distributed.local_cluster import LocalCluster
 from lorastyle.distributed.submission import run_key
-from tests.jobs.conftest import Submitter
+from tests.jobs.conftest import REPOSITORY, Submitter
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -152,6 +152,38 @@ def test_leaving_is_not_stopping_and_stopping_ends_all_who_follow(
     assert second.returncode == 143
     again = stand_in("train", "--run", run, "--stop")
     assert again.returncode == 0 and "no attempt" in again.stdout
+
+
+def test_a_driver_that_waits_for_ray_ends_in_time_on_sigterm(stand_in: Submitter) -> None:
+    code = """
+import sys, time
+import ray
+from jobs._stopping import STOPPED, Stopped, stoppable
+from lorastyle.distributed.session import Session
+try:
+    with stoppable(), Session() as session:
+        session.start()
+        print("connected", flush=True)
+        ray.get(ray.remote(lambda: time.sleep(100)).remote())
+except Stopped:
+    print("cleaned up", ray.is_initialized())
+    sys.exit(STOPPED)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env=stand_in.cluster.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "connected\n"
+    time.sleep(0.5)
+    process.terminate()
+    # Ray's job server kills it after 3 s.
+    assert process.communicate(timeout=3)[0] == "cleaned up False\n"
+    assert process.returncode == 143
 
 
 def test_a_connection_that_drops_neither_ends_the_following_nor_repeats_a_line(
