@@ -38,12 +38,11 @@ from lorastyle.errors import StoreError, TrainingError
 from lorastyle.places.place import place_of
 from lorastyle.progress import progress
 from lorastyle.runs import Run, StageOutcome, carry_out
-from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
-from lorastyle.store.epochs import EpochLog, Fence
+from lorastyle.store.adapter_store import AdapterStore, digest_of_records
+from lorastyle.store.commits import CommitRecord
+from lorastyle.store.epochs import EPOCHS, EpochLog, Fence
 from lorastyle.store.group import METADATA
 
-EPOCHS = "epochs"
-"""Where in the run each attempt says that it has taken over."""
 LOGS = "logs"
 """Where in the run each attempt writes down every event, a JSON line each: train-EPOCH.jsonl."""
 
@@ -77,8 +76,9 @@ def _train(
         with opened(session, run.experiment.compute.address):
             _fill(run, root, tasks, todo)
     store = AdapterStore.open(run.store_path)
-    _refuse_failures(store, tasks)
-    return _record(store, tasks)
+    records = store.committed()
+    _refuse_failures(records, tasks)
+    return {**_record(records, tasks), "d": store.size}
 
 
 def missing_rows(path: Path | str, tasks: Sequence[Task]) -> set[int]:
@@ -194,8 +194,13 @@ def _whereabouts() -> dict[str, Any]:
     return {"node": platform.node(), "pid": os.getpid(), "device": device}
 
 
-def _refuse_failures(store: AdapterStore, tasks: Sequence[Task]) -> None:
-    records = store.committed()
+def _refuse_failures(records: Mapping[int, CommitRecord], tasks: Sequence[Task]) -> None:
+    absent = [task for task in tasks if task.spec.row not in records]
+    if absent:
+        raise TrainingError(
+            f"{len(absent)} of {len(tasks)} adapters are not in the store any more, first "
+            f"{absent[0].spec.adapter_id!r}; run the same command again: only these are trained"
+        )
     failed = [records[task.spec.row] for task in tasks if records[task.spec.row].status == "failed"]
     if failed:
         raise TrainingError(
@@ -205,13 +210,11 @@ def _refuse_failures(store: AdapterStore, tasks: Sequence[Task]) -> None:
         )
 
 
-def _record(store: AdapterStore, tasks: Sequence[Task]) -> dict[str, Any]:
-    records = store.committed()
+def _record(records: Mapping[int, CommitRecord], tasks: Sequence[Task]) -> dict[str, Any]:
     statuses = Counter(records[task.spec.row].status for task in tasks)
     return {
         "n_adapters": len(tasks),
         "by_status": dict(sorted(statuses.items())),
         "by_role": dict(Counter(task.spec.role.value for task in tasks)),
-        "d": store.size,
-        "store": digest_of_contents(store),
+        "store": digest_of_records(records),
     }

@@ -334,10 +334,15 @@ class Committed(Protocol):
 
 def digest_of_contents(store: Committed) -> str:
     """SHA-256 over every committed row's number, status, checksum and spec digest."""
+    return digest_of_records(store.committed())
+
+
+def digest_of_records(records: Mapping[int, CommitRecord]) -> str:
+    """The same, of records that have been read already."""
     return digest(
         [
             [record.row, record.status, record.checksum, record.spec_digest]
-            for record in store.committed().values()
+            for record in records.values()
         ]
     )
 

@@ -57,7 +57,7 @@ def local_ray(ray_home: Path) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="session")
-def machines(ray_home: Path) -> Iterator[LocalCluster]:
+def gpu_cluster(ray_home: Path) -> Iterator[LocalCluster]:
     """A cluster of up to three nodes with a fake GPU each, which go when they are idle."""
     with LocalCluster(nodes=3, gpus_per_node=1, idle_s=5.0) as cluster:
         yield cluster

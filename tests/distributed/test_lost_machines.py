@@ -59,26 +59,26 @@ def wait_for_the_first_row(run: Run, timeout_s: float = 120) -> None:
 
 
 def test_a_cluster_without_workers_gets_them_trains_and_lets_them_go(
-    machines: LocalCluster, planned_run: Callable[..., Run], trained: Path
+    gpu_cluster: LocalCluster, planned_run: Callable[..., Run], trained: Path
 ) -> None:
-    machines.wait_for_workers(0)
+    gpu_cluster.wait_for_workers(0)
     run = planned_run()
-    process = driver(run, machines.environment, n_actors=3, gpus_per_actor=1)
+    process = driver(run, gpu_cluster.environment, n_actors=3, gpus_per_actor=1)
     assert "24 adapters" in finish(process)
     assert contents(run) == contents(trained)
-    machines.wait_for_workers(0, timeout_s=60)
+    gpu_cluster.wait_for_workers(0, timeout_s=60)
 
 
 def test_a_node_that_vanishes_takes_no_row_along(
-    machines: LocalCluster, planned_run: Callable[..., Run], trained: Path
+    gpu_cluster: LocalCluster, planned_run: Callable[..., Run], trained: Path
 ) -> None:
     run = planned_run(n_steps=4)
-    process = driver(run, machines.environment)
+    process = driver(run, gpu_cluster.environment)
     wait_for_the_first_row(run)
-    machines.kill_node(machines.workers()[0].node_id)
+    gpu_cluster.kill_node(gpu_cluster.workers()[0].node_id)
     finish(process)
     assert contents(run) == contents(trained)
-    machines.wait_for_workers(0, timeout_s=60)
+    gpu_cluster.wait_for_workers(0, timeout_s=60)
 
 
 def test_an_actor_that_takes_too_much_memory_is_replaced(

@@ -49,13 +49,13 @@ def exported(cluster: LocalCluster) -> dict[str, float]:
     return found
 
 
-def test_prometheus_finds_every_number_under_the_runs_name(machines: LocalCluster) -> None:
-    process = subprocess.Popen([sys.executable, "-c", EXPORTS], env=machines.environment)
+def test_prometheus_finds_every_number_under_the_runs_name(gpu_cluster: LocalCluster) -> None:
+    process = subprocess.Popen([sys.executable, "-c", EXPORTS], env=gpu_cluster.environment)
     try:
         deadline = time.monotonic() + 60
-        while GAUGES.keys() - exported(machines).keys() and time.monotonic() < deadline:
+        while GAUGES.keys() - exported(gpu_cluster).keys() and time.monotonic() < deadline:
             time.sleep(1)
-        found = exported(machines)
+        found = exported(gpu_cluster)
     finally:
         process.kill()
         process.wait()

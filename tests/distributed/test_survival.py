@@ -13,12 +13,12 @@ import psutil
 import pytest
 
 from lorastyle.distributed import fleet
-from lorastyle.distributed.fleet import EPOCHS, train
+from lorastyle.distributed.fleet import train
 from lorastyle.distributed.session import Session
 from lorastyle.errors import TrainingError
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
-from lorastyle.store.epochs import EpochLog
+from lorastyle.store.epochs import EPOCHS, EpochLog
 from tests.distributed.victims import Poisoned, Victim
 
 REPOSITORY = Path(__file__).parents[2]
