@@ -383,6 +383,14 @@ def test_the_network_policy_selects_every_ray_pod(name: str) -> None:
         assert wanted <= group["template"]["metadata"]["labels"].items()
 
 
+@pytest.mark.parametrize("name", [CLUSTER, JOB, STAGED])
+def test_the_head_lies_on_no_spot_node(name: str) -> None:
+    spec = yaml.safe_load((HERE / name).read_text())["spec"]
+    head = spec.get("rayClusterSpec", spec)["headGroupSpec"]["template"]["spec"]
+    assert head["nodeSelector"] == {"lorastyle/capacity": "on-demand"}
+    assert "tolerations" not in head
+
+
 def test_the_image_has_the_versions_that_the_files_name() -> None:
     pins = dict(
         line.split("==") for line in (HERE / "constraints.txt").read_text().split() if "==" in line
