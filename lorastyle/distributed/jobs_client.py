@@ -143,7 +143,13 @@ def _send_the_token() -> None:
 
 
 def _client(address: str) -> Any:
+    import logging
+
     from ray.job_submission import JobSubmissionClient
+
+    # They tell of every package and connection, between the lines of the job's own log.
+    for name in ("dashboard_sdk", "job.sdk"):
+        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
 
     class Bounded(JobSubmissionClient):  # type: ignore[misc]
         """Ray's client waits for an answer for ever."""

@@ -57,6 +57,14 @@ def read_until(text: str, process: subprocess.Popen[str]) -> list[str]:
     return lines
 
 
+def rest_of(process: subprocess.Popen[str]) -> str:
+    """What else is in its log, once it has ended; `communicate` would miss what is buffered."""
+    assert process.stderr is not None
+    rest = process.stderr.read()
+    process.communicate(timeout=30)
+    return rest
+
+
 def python(cluster: LocalCluster, code: str, *arguments: str | Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code, cluster.jobs_url, *arguments],
@@ -137,7 +145,7 @@ def test_leaving_is_not_stopping_and_stopping_ends_all_who_follow(
     first = stand_in.start(*train(run))
     read_until("line 24.", first)
     first.send_signal(signal.SIGINT)
-    rest = first.communicate(timeout=30)[1]
+    rest = rest_of(first)
     assert first.returncode == 130 and "goes on without us" in rest and "--stop" in rest
     assert attempts(stand_in, run)[0]["status"] == "RUNNING"
     left = stand_in(*train(run), "--timeout-s", "0.5")
@@ -198,7 +206,7 @@ def test_a_connection_that_drops_neither_ends_the_following_nor_repeats_a_line(
         # Seen while the job runs: over another connection.
         log += read_until("more.", process)
         (run / "go").touch()
-        log.append(process.communicate(timeout=60)[1])
+        log.append(rest_of(process))
     assert process.returncode == 0 and lines_once("".join(log))
 
 
