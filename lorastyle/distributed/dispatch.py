@@ -87,7 +87,9 @@ class _Dispatcher(Generic[Item]):
         self._patience = Patience(time.monotonic, errors=crew.errors, losses=crew.losses)
         self._pace = crew.pace()
         self._n_hired = 0
-        self._last_sign = self._last_tick = time.monotonic()
+        self._last_tick = time.monotonic()
+        self._last_sign = self._last_tick
+        """When last an actor worked, or got ready."""
 
     def run(self) -> None:
         while self._backlog or self._working():
@@ -223,8 +225,10 @@ class _Dispatcher(Generic[Item]):
             return
         self._last_tick = now
         self._watch.tick()
+        if self._working():
+            self._last_sign = now
         waited_s = now - self._last_sign
-        if not self._working() and waited_s > self._crew.start_timeout_s:
+        if waited_s > self._crew.start_timeout_s:
             raise TrainingError(
                 f"no actor got ready in {waited_s:.0f} s ({len(self._calls)} wait for a place); "
                 "check that the cluster can offer what one asks for, and its autoscaler's log"

@@ -44,6 +44,9 @@ class Worker:
         trouble, bad = self._trouble, POISON in items
         if trouble == "dies" and self._first("died"):
             os._exit(1)
+        if trouble == "dies late" and self._first("died"):
+            time.sleep(3)
+            os._exit(1)
         if trouble == "poison" and bad:
             raise ValueError("not a\nnumber")
         if trouble == "kills" and bad:
@@ -211,6 +214,13 @@ def test_a_place_that_never_comes_is_an_error_and_not_a_wait(
     crew = ledger.crew("none", tmp_path, cpus=64, start_timeout_s=1.5)
     with pytest.raises(TrainingError, match=r"no actor got ready in [12] s \(2 wait for a place"):
         dispatch(crew, [[1], [2], [3]])
+
+
+def test_an_actor_that_dies_after_long_work_is_no_actor_that_never_came(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    dispatch(ledger.crew("dies late", tmp_path, start_timeout_s=2.5), [[1, 2]])
+    assert sorted(ledger.results) == [2, 4]
 
 
 def test_actors_that_found_no_place_are_let_go_when_nothing_is_left_for_them(

@@ -72,8 +72,8 @@ def test_a_cluster_without_workers_gets_them_trains_and_lets_them_go(
 def test_a_node_that_vanishes_takes_no_row_along(
     gpu_cluster: LocalCluster, planned_run: Callable[..., Run], trained: Path
 ) -> None:
-    run = planned_run(n_steps=4)
-    process = driver(run, gpu_cluster.environment)
+    run = planned_run()
+    process = driver(run, gpu_cluster.environment, gpus_per_actor=0.5)
     wait_for_the_first_row(run)
     gpu_cluster.kill_node(gpu_cluster.workers()[0].node_id)
     finish(process)
