@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from lorastyle.distributed import fake_nodes
 from lorastyle.distributed.local_head import HOST, Head, free_ports, new_directory, write_token
-from lorastyle.distributed.processes import alive, autoscaler, kill, of_node
+from lorastyle.distributed.processes import alive, autoscaler, kill_and_wait, of_node
 from lorastyle.errors import ClusterError
 
 
@@ -175,7 +175,11 @@ class LocalCluster:
         if not victims:
             raise ClusterError(f"the local cluster has no node {node_id!r}; nodes() lists them")
         # The raylet first: it starts nothing more.
-        kill(victims)
+        kill_and_wait(victims)
+
+    def kill_head(self) -> None:
+        """Let the head vanish as a machine does; the nodes that it started go along."""
+        kill_and_wait(self._head.processes())
 
     def check(self) -> None:
         """Raise ClusterError if the head or the autoscaler has died.

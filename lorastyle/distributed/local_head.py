@@ -17,6 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from lorastyle.distributed import fake_nodes
 from lorastyle.distributed.processes import MARK
 from lorastyle.errors import ClusterError
@@ -82,6 +84,13 @@ class Head:
     def last_words(self) -> str:
         """The end of what it printed."""
         return " ".join(self._log.read_text().split())[-_LAST_WORDS:]
+
+    def processes(self) -> list[psutil.Process]:
+        """Its own, first, and all that it started; none once it has ended."""
+        if self.has_ended:
+            return []
+        head = psutil.Process(self._process.pid)
+        return [head, *head.children(recursive=True)]
 
     def wait(self) -> None:
         """Until it has ended."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import psutil
@@ -75,6 +75,14 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(*_GONE):
             process.kill()
+
+
+def kill_and_wait(processes: Sequence[psutil.Process], timeout_s: float = 5.0) -> None:
+    """The same, until none of them runs any more: the system takes a moment, a busy one longer."""
+    kill(processes)
+    deadline = time.monotonic() + timeout_s
+    while any(map(alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def end(mark: str, patience_s: float = 2.0, timeout_s: float = 30.0) -> bool:
