@@ -168,6 +168,11 @@ def train_batch(bench: Workbench, tasks: Sequence[Task], at_most: int | None = N
     """
     from lorastyle.training.fitting import train_fitting
 
+    if bench.store.fence is not None:
+        # Before the work, not only before the rows: it would be for nothing.
+        bench.store.fence.check()
+    if all(bench.store.is_current(task.spec.row, task.digest) for task in tasks):
+        return Report([_standing(bench.store, task) for task in tasks], at_most)
     items, failed = [], []
     for task in tasks:
         try:
@@ -216,8 +221,13 @@ def _commit(store: AdapterStore, task: Task, adapter: Any) -> Done:
     spec = task.spec
     if not store.is_current(spec.row, task.digest):
         store.commit(spec.row, adapter.vector, spec, adapter.receipt, spec_digest=task.digest)
-    record = store.record(spec.row)
-    return Done(spec.row, spec.adapter_id, record.status if record else "missing")
+    return _standing(store, task)
+
+
+def _standing(store: AdapterStore, task: Task) -> Done:
+    """What the store has of a task."""
+    record = store.record(task.spec.row)
+    return Done(task.spec.row, task.spec.adapter_id, record.status if record else "missing")
 
 
 def _item(bench: Workbench, spec: AdapterSpec) -> Any:

@@ -21,7 +21,7 @@ from lorastyle.distributed.local_cluster import LocalCluster
 from lorastyle.distributed.processes import autoscaler, end, members
 from lorastyle.errors import ClusterError
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(180)]
 
 ACTORS = """
 import sys, time

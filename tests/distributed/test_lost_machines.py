@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lorastyle.config import Experiment
+from lorastyle.corpus.stage import plan
 from lorastyle.distributed.local_cluster import LocalCluster
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
@@ -29,7 +31,7 @@ def driver(
     run: Run, environment: Mapping[str, str], *command: str, **changes: object
 ) -> subprocess.Popen[str]:
     """`jobs.train` on that run, or another command; what it says comes out of `communicate`."""
-    train = ["jobs.train", "--config", str(run.config_path), "--run", str(run.directory)]
+    train = ["jobs.train", "--config", str(run.config_path), "--run", str(run.location)]
     overrides = [f"{key}={value}" for key, value in changes.items()]
     return subprocess.Popen(
         [sys.executable, "-m", *(command or (*train, *overrides))],
@@ -52,11 +54,15 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def wait_for_the_first_row(run: Run, timeout_s: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
-    while not any((run.store_path / "commits").glob("0*.json")):
-        assert time.monotonic() < deadline, "no adapter was trained"
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
+
+
+def wait_for_the_first_row(run: Run) -> None:
+    wait_until(lambda: any((run.directory / "adapters.zarr" / "commits").glob("0*.json")))
 
 
 def test_a_cluster_without_workers_gets_them_trains_and_lets_them_go(
@@ -80,6 +86,27 @@ def test_a_node_that_vanishes_takes_no_row_along(
     finish(process)
     assert contents(run) == contents(trained)
     gpu_cluster.wait_for_workers(0, timeout_s=60)
+
+
+def test_the_same_for_a_run_in_a_bucket_that_is_all_machines_share(
+    ray_home: Path,
+    machines: Callable[[str], Path],
+    tiny_experiment: Callable[..., Experiment],
+    trained: Path,
+    tmp_path: Path,
+) -> None:
+    driver_cache = machines("driver")
+    run = Run.create("s3://team/runs/lost", tiny_experiment())
+    plan(run, image_size=32)
+    elsewhere = {"LORASTYLE_CACHE": str(tmp_path / "nodes")}
+    with LocalCluster(nodes=3, gpus_per_node=1, environment=elsewhere) as cluster:
+        environment = {**cluster.environment, "LORASTYLE_CACHE": str(driver_cache)}
+        process = driver(run, environment, gpus_per_actor=1)
+        wait_until(lambda: bool(run.place.child("adapters.zarr/commits").names()))
+        cluster.kill_node(cluster.workers()[0].node_id)
+        finish(process)
+    assert contents(run) == contents(trained)
+    assert run.place.child("logs").names() == ["train-00000001.jsonl"]
 
 
 def test_an_actor_that_takes_too_much_memory_is_replaced(

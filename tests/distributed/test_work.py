@@ -19,8 +19,10 @@ from lorastyle.distributed.work import (
     open_workbench,
     train_batch,
 )
+from lorastyle.errors import FencedError
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.store.epochs import EPOCHS, EpochLog
 
 
 def tasks_of(run: Run, **changes: Any) -> list[Task]:
@@ -167,3 +169,33 @@ def test_the_store_of_another_base_model_is_refused(
             corpus_root(run),
             24,
         )
+
+
+def refuse_to_train(*arguments: object, **keywords: object) -> None:
+    raise AssertionError("it was trained")
+
+
+def test_a_stack_that_stands_is_not_trained_again(
+    planned_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned_run()
+    bench, tasks = bench_of(run), tasks_of(run)[:2]
+    first = train_batch(bench, tasks)
+    monkeypatch.setattr("lorastyle.training.trainer.train_stack", refuse_to_train)
+    assert train_batch(bench, tasks, at_most=1).dones == first.dones
+    with pytest.raises(AssertionError, match="it was trained"):
+        train_batch(bench, tasks_of(run)[:3])
+
+
+def test_an_attempt_that_was_taken_over_trains_nothing(
+    planned_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned_run()
+    epochs = EpochLog(run.place.child(EPOCHS))
+    fence = epochs.claim()
+    bench = open_workbench(run.directory, corpus_root(run), 24, fence)
+    monkeypatch.setattr("lorastyle.training.trainer.train_stack", refuse_to_train)
+    epochs.claim({"job": "the next one"})
+    with pytest.raises(FencedError, match="job the next one"):
+        train_batch(bench, tasks_of(run)[:2])
+    assert not bench.store.committed()

@@ -22,7 +22,7 @@ from lorastyle.distributed.local_cluster import LocalCluster
 from lorastyle.distributed.submission import run_key
 from tests.jobs.conftest import REPOSITORY, Submitter
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(300)]
 
 LINES = [f"line {number}." for number in range(25)] + ["the last line."]
 
@@ -246,7 +246,6 @@ def test_a_cluster_that_is_not_there_is_one_sentence(stand_in: Submitter, run: P
     assert stand_in(*train(run), url="127.0.0.1:9").returncode == 2
 
 
-@pytest.mark.slow
 def test_the_whole_pipeline_as_a_submitted_job_and_then_a_stage(
     cluster: LocalCluster, checkout: Path, tmp_path: Path
 ) -> None:
