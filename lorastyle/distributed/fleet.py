@@ -101,7 +101,9 @@ def _discard_other(path: Path | str, tasks: Sequence[Task]) -> None:
 def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
     import ray
 
-    fence = EpochLog(run.place.child(EPOCHS)).claim({"job": submission_id()})
+    # Absolute, for actors work in other directories: a fence that looks elsewhere sees no epoch.
+    epochs = place_of(run.absolute_location).child(EPOCHS)
+    fence = EpochLog(epochs).claim({"job": submission_id()})
     size = crew_size(run.experiment.compute, ray.cluster_resources())
     stacks = stacks_of(run.place, tasks, run.experiment.training.stack, size.n_actors)
     # Stacks are done whole, even where some of their rows are there: a resumed run then

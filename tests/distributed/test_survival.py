@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -15,6 +17,7 @@ import pytest
 from lorastyle.distributed import fleet
 from lorastyle.distributed.fleet import train
 from lorastyle.distributed.session import Session
+from lorastyle.distributed.work import Report, Task
 from lorastyle.errors import TrainingError
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
@@ -82,6 +85,32 @@ def checksum(store: AdapterStore, row: int) -> str | None:
     record = store.record(row)
     assert record is not None
     return record.checksum
+
+
+class AwayFromHome(Victim):
+    """Works in another directory, as an actor on another machine does."""
+
+    def ready(self) -> dict[str, Any]:
+        os.chdir("/")
+        return super().ready()
+
+    def work(self, tasks: Sequence[Task]) -> Report:
+        root, _, _, fence = self._where
+        assert EpochLog(fence.place).latest() is not None, f"no epochs seen from {root}"
+        return super().work(tasks)
+
+
+def test_actors_elsewhere_see_the_fence_of_a_run_that_was_named_by_a_relative_path(
+    local_ray: Session,
+    planned_run: Callable[..., Run],
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = planned_run()
+    monkeypatch.chdir(run.directory.parent)
+    monkeypatch.setattr(fleet, "TrainingActor", AwayFromHome)
+    assert train(Run.open(Path(run.directory.name))).outputs["by_status"] == {"ok": N_ADAPTERS}
+    assert contents(run) == contents(Run.open(trained))
 
 
 def start_driver(run: Run, environment: dict[str, str]) -> subprocess.Popen[str]:
