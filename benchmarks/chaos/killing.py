@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +11,7 @@ from contextlib import suppress
 import psutil
 
 from lorastyle.distributed.local_cluster import LocalCluster
-from lorastyle.distributed.processes import kill, members
+from lorastyle.distributed.processes import kill, members, of_node
 from lorastyle.errors import LorastyleError
 
 KINDS = {"actor": 5, "node": 3, "driver": 2}
@@ -63,8 +62,6 @@ class Killer(threading.Thread):
         return [[one] for one in members(str(self._cluster.directory)) if _title(one) == ACTOR]
 
     def _nodes(self) -> list[list[psutil.Process]]:
-        from lorastyle.distributed.processes import of_node
-
         with suppress(LorastyleError):
             nodes = self._cluster.workers()
             found = (of_node(str(self._cluster.directory), one.node_id) for one in nodes)
@@ -82,13 +79,3 @@ def _title(process: psutil.Process) -> str:
         command = process.cmdline()
         return command[0].split(".")[0] if command else ""
     return ""
-
-
-def wait(seconds: float, condition: Callable[[], bool]) -> bool:
-    """True as soon as `condition` holds, False after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False

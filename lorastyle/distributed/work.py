@@ -219,9 +219,12 @@ def give_up(store: AdapterStore, task: Task, reason: str) -> Done:
 
 def _commit(store: AdapterStore, task: Task, adapter: Any) -> Done:
     spec = task.spec
-    if not store.is_current(spec.row, task.digest):
-        store.commit(spec.row, adapter.vector, spec, adapter.receipt, spec_digest=task.digest)
-    return _standing(store, task)
+    record = store.record(spec.row)
+    if record is None or not record.is_current(task.digest):
+        record = store.commit(
+            spec.row, adapter.vector, spec, adapter.receipt, spec_digest=task.digest
+        )
+    return Done(spec.row, spec.adapter_id, record.status)
 
 
 def _standing(store: AdapterStore, task: Task) -> Done:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from lorastyle.distributed.session import Session
 from lorastyle.errors import StageError, TrainingError
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
+from tests.distributed.drivers import start_driver, wait_for_the_first_row
 
-REPOSITORY = Path(__file__).parents[2]
 N_ADAPTERS = 24
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -30,13 +29,6 @@ def contents(run: Run) -> str:
 
 def commits(run: Run) -> list[Path]:
     return sorted((run.store_path / "commits").glob("*.json"))
-
-
-def wait_for_the_first_commit(run: Run, timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not commits(run) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert commits(run), "no adapter was trained"
 
 
 def training_actors(of: psutil.Process) -> list[psutil.Process]:
@@ -54,7 +46,7 @@ def test_a_killed_actor_changes_nothing(
     killed = []
 
     def kill_one() -> None:
-        wait_for_the_first_commit(run)
+        wait_for_the_first_row(run)
         victim = training_actors(psutil.Process())[0]
         victim.kill()
         killed.append(victim.pid)
@@ -74,16 +66,9 @@ def test_a_killed_run_is_finished_by_the_same_command(
     own_environment: dict[str, str],
 ) -> None:
     run = planned_run()
-    job = [sys.executable, "-m", "jobs.train", "--config", run.config_path]
-    driver = subprocess.Popen(
-        [*job, "--run", run.directory],
-        cwd=REPOSITORY,
-        env=own_environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    driver = start_driver(run, own_environment, output=subprocess.DEVNULL)
     try:
-        wait_for_the_first_commit(run)
+        wait_for_the_first_row(run)
         actors = training_actors(psutil.Process(driver.pid))
     finally:
         driver.kill()

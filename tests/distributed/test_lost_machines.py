@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,8 +14,7 @@ from lorastyle.corpus.stage import plan
 from lorastyle.distributed.local_cluster import LocalCluster
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.distributed.drivers import start_driver, wait_for_the_first_row, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -25,22 +22,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(600)]
 def contents(run: Run | Path) -> str:
     run = run if isinstance(run, Run) else Run.open(run)
     return digest_of_contents(AdapterStore.open(run.store_path))
-
-
-def driver(
-    run: Run, environment: Mapping[str, str], *command: str, **changes: object
-) -> subprocess.Popen[str]:
-    """`jobs.train` on that run, or another command; what it says comes out of `communicate`."""
-    train = ["jobs.train", "--config", str(run.config_path), "--run", str(run.location)]
-    overrides = [f"{key}={value}" for key, value in changes.items()]
-    return subprocess.Popen(
-        [sys.executable, "-m", *(command or (*train, *overrides))],
-        cwd=REPOSITORY,
-        env=dict(environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -54,23 +35,12 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
-def wait_for_the_first_row(run: Run) -> None:
-    wait_until(lambda: any((run.directory / "adapters.zarr" / "commits").glob("0*.json")))
-
-
 def test_a_cluster_without_workers_gets_them_trains_and_lets_them_go(
     gpu_cluster: LocalCluster, planned_run: Callable[..., Run], trained: Path
 ) -> None:
     gpu_cluster.wait_for_workers(0)
     run = planned_run()
-    process = driver(run, gpu_cluster.environment, n_actors=3, gpus_per_actor=1)
+    process = start_driver(run, gpu_cluster.environment, n_actors=3, gpus_per_actor=1)
     assert "24 adapters" in finish(process)
     assert contents(run) == contents(trained)
     gpu_cluster.wait_for_workers(0, timeout_s=60)
@@ -80,7 +50,7 @@ def test_a_node_that_vanishes_takes_no_row_along(
     gpu_cluster: LocalCluster, planned_run: Callable[..., Run], trained: Path
 ) -> None:
     run = planned_run()
-    process = driver(run, gpu_cluster.environment, gpus_per_actor=0.5)
+    process = start_driver(run, gpu_cluster.environment, gpus_per_actor=0.5)
     wait_for_the_first_row(run)
     gpu_cluster.kill_node(gpu_cluster.workers()[0].node_id)
     finish(process)
@@ -101,7 +71,7 @@ def test_the_same_for_a_run_in_a_bucket_that_is_all_machines_share(
     elsewhere = {"LORASTYLE_CACHE": str(tmp_path / "nodes")}
     with LocalCluster(nodes=3, gpus_per_node=1, environment=elsewhere) as cluster:
         environment = {**cluster.environment, "LORASTYLE_CACHE": str(driver_cache)}
-        process = driver(run, environment, gpus_per_actor=1)
+        process = start_driver(run, environment, gpus_per_actor=1)
         wait_until(lambda: bool(run.place.child("adapters.zarr/commits").names()))
         cluster.kill_node(cluster.workers()[0].node_id)
         finish(process)
@@ -123,7 +93,7 @@ def test_an_actor_that_takes_too_much_memory_is_replaced(
     }
     with LocalCluster(nodes=2, gpus_per_node=1, environment=environment) as cluster:
         hog = ("tests.distributed.victims", "hog", str(run.directory))
-        said = finish(driver(run, cluster.environment, *hog))
+        said = finish(start_driver(run, cluster.environment, *hog))
     assert "OutOfMemoryError" in said
     assert contents(run) == contents(trained)
 
@@ -134,7 +104,7 @@ def test_a_head_that_dies_ends_the_attempt_and_the_next_cluster_goes_on(
     run = planned_run()
     quickly = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
     with LocalCluster(nodes=2, gpus_per_node=1, environment=quickly) as first:
-        process = driver(run, first.environment)
+        process = start_driver(run, first.environment)
         wait_for_the_first_row(run)
         first.kill_head()
         with process:
@@ -145,5 +115,5 @@ def test_a_head_that_dies_ends_the_attempt_and_the_next_cluster_goes_on(
         assert process.returncode != 0, said
     assert run.manifest("train") is None
     with LocalCluster(nodes=2, gpus_per_node=1) as second:
-        finish(driver(run, second.environment))
+        finish(start_driver(run, second.environment))
     assert contents(run) == contents(trained)

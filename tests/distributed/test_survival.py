@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +19,9 @@ from lorastyle.errors import TrainingError
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 from lorastyle.store.epochs import EPOCHS, EpochLog
+from tests.distributed.drivers import start_driver, wait_for_the_first_row
 from tests.distributed.victims import Poisoned, Victim
 
-REPOSITORY = Path(__file__).parents[2]
 N_ADAPTERS = 24
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -113,24 +110,6 @@ def test_actors_elsewhere_see_the_fence_of_a_run_that_was_named_by_a_relative_pa
     assert contents(run) == contents(Run.open(trained))
 
 
-def start_driver(run: Run, environment: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs.train", "--config", run.config_path, "--run", run.directory],
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
 def test_of_two_drivers_the_later_one_takes_over_and_the_other_says_so(
     local_ray: Session,
     planned_run: Callable[..., Run],
@@ -139,14 +118,13 @@ def test_of_two_drivers_the_later_one_takes_over_and_the_other_says_so(
 ) -> None:
     run = planned_run()
     epochs = EpochLog(run.place.child(EPOCHS))
-    commits = run.store_path / "commits"
     driver = start_driver(run, own_environment)
     try:
-        wait_for(lambda: any(commits.glob("0*.json")))
+        wait_for_the_first_row(run)
         psutil.Process(driver.pid).suspend()  # a driver that is only away for a while
         assert train(run).outputs["by_status"] == {"ok": N_ADAPTERS}
         psutil.Process(driver.pid).resume()
-        _, said = driver.communicate(timeout=120)
+        said, _ = driver.communicate(timeout=120)
     finally:
         driver.kill()
         driver.communicate()
