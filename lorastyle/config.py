@@ -20,6 +20,7 @@ Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Representation = Literal["factors", "delta", "delta-aligned"]
 SubNetwork = Literal["full", "feed_forward", "self_attention", "cross_attention"]
+CalibrationForm = Literal["full", "simple", "none"]
 
 
 class Section(BaseModel):
@@ -174,8 +175,8 @@ class EmbeddingConfig(Section):
     )
     max_components: Positive = 100
     """Largest PC count that is tried."""
-    calibration_form: Literal["full", "simple"] = "full"
-    """`full`: scale and shift per component; `simple`: scale only."""
+    calibration_form: CalibrationForm = "full"
+    """`full`: scale and shift per component; `simple`: scale only; `none`: as projected."""
 
 
 class EvaluationConfig(Section):
@@ -189,12 +190,27 @@ class EvaluationConfig(Section):
 
 
 class SweepConfig(Section):
-    """The grid search over PC count and sub-network, on validation."""
+    """What the sweep tries, beside every PC count, and how it chooses (docs/sweep.md)."""
 
     representations: tuple[Representation, ...] | None = None
     """Default: those of `embedding`."""
-    sub_networks: tuple[SubNetwork, ...] | None = None
-    """Default: those of `embedding`."""
+    sub_networks: tuple[str, ...] | None = None
+    """Expressions, and families as in `by-projection` (docs/sub-networks.md). Default: those of
+    `embedding`."""
+    ranks: tuple[Positive, ...] | None = None
+    """Ranks trained: of each but the run's own, adapters of the same plan are trained into
+    `RUN/ranks/`. Default: the run's own."""
+    truncated_ranks: tuple[Positive, ...] = ()
+    """Ranks that the run's own updates are cut to by SVD; nothing is trained."""
+    calibration_forms: tuple[CalibrationForm, ...] | None = None
+    """Default: that of `embedding`."""
+    clustering_objective: Literal["ari", "nmi"] = "ari"
+    """What chooses for clustering."""
+    retrieval_objective: Literal["map", "recall_at_k"] = "map"
+    """What chooses for retrieval."""
+    rule: Literal["one_standard_error", "best"] = "one_standard_error"
+    """`one_standard_error`: the smallest PC count whose score is within one standard error of the
+    best; `best`: the smallest of the best."""
 
 
 class ComputeConfig(Section):

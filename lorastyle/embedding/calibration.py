@@ -9,16 +9,15 @@ a few calibration adapters, undo it on average. Paper, section 3.2 and equation 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from lorastyle.config import CalibrationForm
 from lorastyle.errors import TooFewAdaptersError
 
 Scores = npt.NDArray[np.float64]
 Artists = npt.NDArray[np.generic]
-CalibrationForm = Literal["full", "simple"]
 
 DEGENERATE = 1e-12
 """Relative spread of the calibration means below which no slope can be told."""
@@ -33,8 +32,13 @@ class Calibration:
 
     @classmethod
     def identity(cls, n_components: int) -> Calibration:
-        """Changes nothing: where there are no calibration adapters."""
+        """Changes nothing: where there are no calibration adapters, or none is wanted."""
         return cls(np.ones(n_components), np.zeros(n_components))
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing."""
+        return bool((self.scale == 1).all() and (self.shift == 0).all())
 
     def apply(self, scores: Scores) -> Scores:
         """Calibrated scores (m, k') of the first k' <= k components."""
@@ -55,7 +59,7 @@ def fit_calibration(
     count. PCA is affine, so the mean of projections is the projection of the mean.
     `full`: s = (sum xy - sum x sum y / n) / (sum x^2 - (sum x)^2 / n),
     t = (sum y - s sum x) / n; equation 3 of the paper prints one sum twice.
-    `simple`: s = sum xy / sum x^2, t = 0.
+    `simple`: s = sum xy / sum x^2, t = 0. `none`: s = 1, t = 0.
     A component on which all x are the same (for `simple`: zero) tells nothing
     apart: its scale is 0, and `full` shifts it to the mean of y.
     Raises TooFewAdaptersError below two common artists (`simple`: one).
@@ -64,6 +68,8 @@ def fit_calibration(
     >>> fit_calibration(means, np.array(["a", "b"]), 2 * means + 1, np.array(["a", "b"]))
     Calibration(scale=array([2.]), shift=array([1.]))
     """
+    if form == "none":
+        return Calibration.identity(fit_scores.shape[1])
     common = np.intersect1d(calibration_artists, fit_artists)
     needed = 2 if form == "full" else 1
     if len(common) < needed:

@@ -7,7 +7,7 @@ calibrated with queries made from training images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lorastyle.config import Experiment
-from lorastyle.embedding.calibration import Calibration, CalibrationForm, fit_calibration
+from lorastyle.config import CalibrationForm, Experiment
+from lorastyle.embedding.calibration import Calibration, fit_calibration
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.products import Gram
 from lorastyle.embedding.space_file import (
@@ -64,8 +64,13 @@ class StyleSpace:
 
     @property
     def is_calibrated(self) -> bool:
-        """False where there were no calibration adapters."""
-        return len(self.calibration_rows) > 0
+        """False where there were no calibration adapters, or none was wanted."""
+        return len(self.calibration_rows) > 0 and not self.calibration.is_identity
+
+    def calibrated_as(self, form: CalibrationForm) -> Self:
+        """The same space with another form of calibration; the PCA is the same object."""
+        calibration = _calibrate(self.table, self._raw, self.fit_rows, self.calibration_rows, form)
+        return replace(self, calibration=calibration)
 
     def rows(self, role: Role | str) -> Rows:
         """Store rows to be measured in a role; for `train`, those the PCA saw."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lorastyle.embedding.calibration import CalibrationForm, fit_calibration
+from lorastyle.config import CalibrationForm
+from lorastyle.embedding.calibration import fit_calibration
 from lorastyle.embedding.style_space import Rows, StyleSpace, Task
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.evaluation.labelled import FloatArray, TaskVectors
