@@ -12,7 +12,7 @@ the paper and we report a spread over seeds.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,12 +40,19 @@ class Spread:
     std: float
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        array = np.fromiter(values, dtype=np.float64)
-        return cls(float(array.mean()), float(array.std()))
+    def of(cls, values: FloatArray) -> Spread:
+        return cls(float(values.mean()), float(values.std()))
 
     def to_dict(self) -> dict[str, float]:
         return {"mean": self.mean, "std": self.std}
+
+
+@dataclass(frozen=True)
+class SeedScores:
+    """One value for each k-means seed, each (n_seeds,)."""
+
+    ari: FloatArray
+    nmi: FloatArray
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,10 @@ def assign(vectors: FloatArray, centroids: FloatArray) -> IntArray:
     return np.asarray(distance.argmin(axis=1), dtype=np.int64)
 
 
-def cluster_scores(
+def seed_scores(
     fit: LabelledVectors, held_out: Mapping[str, LabelledVectors], n_seeds: int
-) -> dict[str, ClusteringScore]:
-    """Scores of the fit set (under the name `train`) and of every held-out set.
+) -> dict[str, SeedScores]:
+    """Scores of the fit set (under the name `train`) and of every held-out set, a value a seed.
 
     All sets of one seed are judged by the same centroids. Empty sets are left out.
     """
@@ -108,10 +115,18 @@ def cluster_scores(
         for name, part in present.items():
             found[name].append(_agreement(truths[name], assign(part.vectors, centroids)))
     return {
-        name: ClusteringScore(
-            Spread.of(ari for ari, _ in pairs), Spread.of(nmi for _, nmi in pairs)
-        )
+        name: SeedScores(*(np.array(values) for values in zip(*pairs, strict=True)))
         for name, pairs in found.items()
+    }
+
+
+def cluster_scores(
+    fit: LabelledVectors, held_out: Mapping[str, LabelledVectors], n_seeds: int
+) -> dict[str, ClusteringScore]:
+    """`seed_scores` as means and deviations over seeds."""
+    return {
+        name: ClusteringScore(Spread.of(scores.ari), Spread.of(scores.nmi))
+        for name, scores in seed_scores(fit, held_out, n_seeds).items()
     }
 
 
