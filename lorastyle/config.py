@@ -11,16 +11,36 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lorastyle.errors import ConfigError
 from lorastyle.records import Role, digest
+from lorastyle.sub_networks import check_entry
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Representation = Literal["factors", "delta", "delta-aligned"]
 SubNetwork = Literal["full", "feed_forward", "self_attention", "cross_attention"]
 CalibrationForm = Literal["full", "simple", "none"]
+
+
+def _check_modules(entry: str) -> str:
+    try:
+        return check_entry(entry)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+Modules = Annotated[str, AfterValidator(_check_modules)]
+"""A sub-network by expression, or a family of them, without spaces."""
 
 
 class Section(BaseModel):
@@ -167,12 +187,13 @@ class EmbeddingConfig(Section):
     """The style space."""
 
     representations: tuple[Representation, ...] = ("factors", "delta")
-    sub_networks: tuple[SubNetwork, ...] = (
+    sub_networks: tuple[Modules, ...] = (
         "full",
         "feed_forward",
         "self_attention",
         "cross_attention",
     )
+    """Expressions, and families as in `by-projection` (docs/sub-networks.md)."""
     max_components: Positive = 100
     """Largest PC count that is tried."""
     calibration_form: CalibrationForm = "full"
@@ -194,9 +215,8 @@ class SweepConfig(Section):
 
     representations: tuple[Representation, ...] | None = None
     """Default: those of `embedding`."""
-    sub_networks: tuple[str, ...] | None = None
-    """Expressions, and families as in `by-projection` (docs/sub-networks.md). Default: those of
-    `embedding`."""
+    sub_networks: tuple[Modules, ...] | None = None
+    """Expressions and families. Default: those of `embedding`."""
     ranks: tuple[Positive, ...] | None = None
     """Ranks trained: of each but the run's own, adapters of the same plan are trained into
     `RUN/ranks/`. Default: the run's own."""
