@@ -42,15 +42,40 @@ def plain(name: str) -> str:
     return name.replace("_", " ")
 
 
-def space_name(space: str) -> str:
-    """`factors/feed_forward` as words.
+def sub_network_name(expression: str) -> str:
+    """A sub-network as words; an expression stays as it is written.
 
-    >>> space_name("factors/full")
-    'factors · full network'
+    >>> sub_network_name("feed_forward"), sub_network_name("up&to_v")
+    ('feed-forward', 'up&to_v')
     """
-    representation, _, sub_network = space.partition("/")
-    first = REPRESENTATION_NAMES.get(representation, plain(representation))
-    return f"{first} · {SUB_NETWORK_NAMES.get(sub_network, plain(sub_network))}"
+    return SUB_NETWORK_NAMES.get(expression, expression)
+
+
+def representation_name(representation: str) -> str:
+    """A representation as words, cut to a rank or not.
+
+    >>> representation_name("delta@4")
+    'ΔW cut to rank 4'
+    """
+    base, cut, rank = representation.partition("@")
+    name = REPRESENTATION_NAMES.get(base, plain(base))
+    return f"{name} cut to rank {rank}" if cut else name
+
+
+def space_name(space: str) -> str:
+    """A style space, by its key in the metrics, as words.
+
+    >>> space_name("factors/full"), space_name("delta/up&to_v@rank8")
+    ('factors · full network', 'ΔW of rank 8 · up&to_v')
+    """
+    representation, _, rest = space.partition("/")
+    sub_network, _, rank = rest.partition("@")
+    if rank.startswith("truncated"):
+        representation += f"@{rank.removeprefix('truncated')}"
+    name = representation_name(representation)
+    if rank.startswith("rank"):
+        name += f" of rank {rank.removeprefix('rank')}"
+    return f"{name} · {sub_network_name(sub_network)}"
 
 
 def percent(fraction: float, std: float | None = None) -> str:
