@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lorastyle.adapters.layout import LayoutEntry
-from lorastyle.embedding.measures import MEASURES, Measure
+from lorastyle.embedding.measures import Measure, measure_of
 from lorastyle.embedding.spent import Spent
 from lorastyle.store.adapter_store import AdapterStore
 from lorastyle.store.cohorts import Cohort
@@ -66,12 +66,12 @@ class DeltaTask:
     others: tuple[Cohort, ...] | None = None
     """m adapters, beside which the n are put."""
     representation: str = "delta"
-    """One of `measures.MEASURES`."""
+    """One that `measures.measure_of` knows."""
 
     def __call__(self, spent: Spent) -> Gram:
         """(n, n), or (m, n) with others; where the measure has several sums, (n_sums, n, n)."""
         left = self.cohorts if self.others is None else self.others
-        measure = MEASURES[self.representation]
+        measure = measure_of(self.representation)
         shape = (len(measure.sums), _n_adapters(left), _n_adapters(self.cohorts))
         total: Gram = np.zeros(shape)
         # Factors are held as read and, by the kernel, once more in its own order.
@@ -90,7 +90,7 @@ class DeltaTask:
         self, total: Gram, here: _Prepared, there: _Prepared, i: Cohort, j: Cohort, spent: Spent
     ) -> None:
         with spent.computing():
-            measure = MEASURES[self.representation]
+            measure = measure_of(self.representation)
             product: Gram = np.zeros((len(total), len(i), len(j)))
             for ours, theirs in zip(here, there, strict=True):
                 other = None if here is there else theirs

@@ -2,10 +2,13 @@
 
 A measure's sums add up over modules, so a Gram matrix of any group of modules is a sum of
 parts. What is made of the sums at the end is a similarity with a diagonal of ones.
+
+`MEASURE@RANK`, as in `delta@4`, is a measure of the same updates cut to that rank.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,7 +23,9 @@ from lorastyle.adapters.alignment import (
     stack_sums,
 )
 from lorastyle.adapters.kernel import FactorStack, cosine_of, delta_gram
+from lorastyle.adapters.truncation import truncated
 from lorastyle.embedding.coverage import shared_cosine
+from lorastyle.errors import StageError
 
 Factors = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
@@ -102,13 +107,92 @@ class DeltaAligned:
         return aligned_similarity(AlignedSums(*sums))
 
 
+@dataclass(frozen=True)
+class Truncated:
+    """Another measure, of the updates cut to a rank: the best approximation, module by module."""
+
+    base: Measure
+    rank: int
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        name, *parts = self.base.sums
+        cut = at_rank(name, self.rank)
+        return (cut, *(cut + part.removeprefix(name) for part in parts))
+
+    def prepare(self, lora_A: Factors, lora_B: Factors, scaling: float) -> Any:
+        return self.base.prepare(*truncated(lora_A, lora_B, self.rank), scaling)
+
+    def products(self, here: Any, there: Any, memory_bytes: int) -> Matrix:
+        return self.base.products(here, there, memory_bytes)
+
+    def similarity(
+        self, sums: Sequence[Matrix], energies: Matrix | None, others: Matrix | None = None
+    ) -> Matrix:
+        """As the base's. The energies are those of the updates as they were cut."""
+        return self.base.similarity(sums, energies, others)
+
+
 MEASURES: Mapping[str, Measure] = {"delta": Delta(), "delta-aligned": DeltaAligned()}
-"""By representation."""
+"""By representation, of updates as they are."""
+FACTORS = "factors"
+"""The representation that compares vectors, not updates."""
+
+
+def measure_of(representation: str) -> Measure:
+    """The measure of a representation of updates: `delta`, or `delta@4`.
+
+    Raises StageError for any other name.
+    """
+    base, rank = base_representation(representation), truncated_rank(representation)
+    if base not in MEASURES:
+        raise StageError(
+            f"there is no representation {representation!r} of updates; choose from "
+            f"{', '.join(MEASURES)}, or one of them at a rank, as in delta@4"
+        )
+    return MEASURES[base] if rank is None else Truncated(MEASURES[base], rank)
+
+
+def at_rank(representation: str, rank: int) -> str:
+    """The name of a representation of the updates cut to a rank.
+
+    >>> at_rank("delta", 4)
+    'delta@4'
+    """
+    return f"{representation}@{rank}"
+
+
+def base_representation(representation: str) -> str:
+    """The representation without its rank.
+
+    >>> base_representation("delta-aligned@4"), base_representation("factors")
+    ('delta-aligned', 'factors')
+    """
+    return representation.partition("@")[0]
+
+
+def truncated_rank(representation: str) -> int | None:
+    """The rank that the updates are cut to, or None.
+
+    Raises StageError where what follows the `@` is no rank.
+
+    >>> truncated_rank("delta@4"), truncated_rank("delta")
+    (4, None)
+    """
+    _, at, rank = representation.partition("@")
+    if not at:
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", rank):
+        raise StageError(
+            f"{rank!r} in the representation {representation!r} is not a rank; write a whole "
+            "number of at least 1, as in delta@4"
+        )
+    return int(rank)
 
 
 def sum_names(representation: str) -> tuple[str, ...]:
     """The matrices that a representation is made of; of factors the one of their products."""
-    return MEASURES[representation].sums if representation in MEASURES else (representation,)
+    return (FACTORS,) if representation == FACTORS else measure_of(representation).sums
 
 
 def is_representation(name: str) -> bool:
