@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 SUB_NETWORK_NAMES: Mapping[str, str] = {
@@ -10,6 +11,8 @@ SUB_NETWORK_NAMES: Mapping[str, str] = {
     "self_attention": "self-attention",
     "cross_attention": "cross-attention",
 }
+_BLOCK_NAMES: Mapping[str, str] = {"down": "down blocks", "mid": "middle block", "up": "up blocks"}
+_SIGNS: Mapping[str, str] = {"+": " + ", "-": " − ", "&": " ∩ "}
 REPRESENTATION_NAMES: Mapping[str, str] = {
     "factors": "factors",
     "delta": "ΔW",
@@ -43,12 +46,21 @@ def plain(name: str) -> str:
 
 
 def sub_network_name(expression: str) -> str:
-    """A sub-network as words; an expression stays as it is written.
+    """An expression of sub-networks as words; names of modules stay as they are.
 
-    >>> sub_network_name("feed_forward"), sub_network_name("up&to_v")
-    ('feed-forward', 'up&to_v')
+    >>> sub_network_name("full-cross_attention"), sub_network_name("up.1&to_v+res2")
+    ('full network − cross-attention', 'up block 1 ∩ to_v + resolution 1/2')
     """
-    return SUB_NETWORK_NAMES.get(expression, expression)
+    parts = re.split(r"([+&-])", expression.replace(" ", ""))
+    return "".join(_SIGNS[part] if part in _SIGNS else _term_name(part) for part in parts)
+
+
+def _term_name(name: str) -> str:
+    if found := re.fullmatch(r"(down|up)\.([0-9]+)", name):
+        return f"{found[1]} block {found[2]}"
+    if found := re.fullmatch(r"res([0-9]+)", name):
+        return "full resolution" if found[1] == "1" else f"resolution 1/{found[1]}"
+    return SUB_NETWORK_NAMES.get(name) or _BLOCK_NAMES.get(name, name)
 
 
 def representation_name(representation: str) -> str:
@@ -66,7 +78,7 @@ def space_name(space: str) -> str:
     """A style space, by its key in the metrics, as words.
 
     >>> space_name("factors/full"), space_name("delta/up&to_v@rank8")
-    ('factors · full network', 'ΔW of rank 8 · up&to_v')
+    ('factors · full network', 'ΔW of rank 8 · up blocks ∩ to_v')
     """
     representation, _, rest = space.partition("/")
     sub_network, _, rank = rest.partition("@")
