@@ -39,7 +39,13 @@ def _carry_out(parsed: argparse.Namespace, stages: Sequence[str]) -> None:
         print(preview(experiment, parsed.run, parsed.samples_per_s).text)
         return
     run = Run.create(parsed.run, experiment, force=parsed.force)
-    run_stages(run, stages, force=parsed.force, on_outcome=_say)
+    run_stages(
+        run,
+        stages,
+        force=parsed.force,
+        train_missing=parsed.train_missing,
+        on_outcome=_say,
+    )
     if parsed.write_components:
         for path in write_run_components(run):
             print(path, flush=True)
@@ -66,7 +72,13 @@ def _parser(stages: Sequence[str]) -> argparse.ArgumentParser:
         parser.add_argument(
             "--write-components", action="store_true", help="write the components (k x d) too"
         )
-    parser.set_defaults(write_components=False)
+    if "sweep" in stages:
+        parser.add_argument(
+            "--train-missing",
+            action="store_true",
+            help="train the adapters of ranks in sweep.ranks that are missing",
+        )
+    parser.set_defaults(write_components=False, train_missing=False)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as in rank=8")
     return parser
 

@@ -14,17 +14,20 @@ from lorastyle.cli.stages import (
     dry_run_options,
     experiment_options,
     say_outcome,
+    train_missing_option,
 )
 
 
 @click.command(name="run")
 @experiment_options
+@train_missing_option
 @dry_run_options
 def command(
     target: Path | str,
     overrides: tuple[str, ...],
     directory: Path | str | None,
     force: bool,
+    train_missing: bool,
     dry_run: bool,
     samples_per_s: float | None,
     as_json: bool,
@@ -42,7 +45,9 @@ def command(
         from lorastyle.cli.results import whole_run_answer
 
         run = open_run(target, directory, overrides, force=force)
-        outcomes = carry_out_stages(run, run.stages, force=force, shown=say_outcome)
+        outcomes = carry_out_stages(
+            run, run.stages, force=force, train_missing=train_missing, shown=say_outcome
+        )
         return whole_run_answer(run, outcomes, f"lorastyle run {run.location} --force")
 
     respond(body, as_json=as_json, debug=debug)

@@ -39,6 +39,13 @@ def experiment_options(command: Command) -> Command:
     return command
 
 
+train_missing_option = click.option(
+    "--train-missing",
+    is_flag=True,
+    help="Train the adapters of ranks in sweep.ranks that are missing.",
+)
+
+
 def dry_run_options(command: Command) -> Command:
     """`[--dry-run [--samples-per-s X]]`."""
     for decorate in (
@@ -109,12 +116,13 @@ def carry_out_stages(
     stages: Sequence[str],
     *,
     force: bool = False,
+    train_missing: bool = False,
     shown: Callable[[StageOutcome], None] | None = None,
 ) -> list[StageOutcome]:
     """Carry out stages of a run; `shown` is told of each when it is done."""
     from lorastyle.distributed.pipeline import run_stages
 
-    return run_stages(run, stages, force=force, on_outcome=shown)
+    return run_stages(run, stages, force=force, train_missing=train_missing, on_outcome=shown)
 
 
 def say_outcome(outcome: StageOutcome) -> None:
@@ -161,6 +169,7 @@ _COUNTS = {
     "n_images": "images",
     "n_adapters": "adapters",
     "n_spaces": "style spaces",
-    "n_settings": "style spaces",
+    "n_settings": "settings",
+    "n_points": "points",
     "n_features": "image features",
 }

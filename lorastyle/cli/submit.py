@@ -39,6 +39,11 @@ _LEFT = 124
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML of the experiment, in this checkout.",
 )
+@click.option(
+    "--train-missing",
+    is_flag=True,
+    help="With sweep and run: train the adapters of ranks in sweep.ranks that are missing.",
+)
 @click.option("--stop", is_flag=True, help="Stop the run's attempt that is under way.")
 @click.option("--status", is_flag=True, help="Say how the run's attempts are doing.")
 @click.option("--no-follow", is_flag=True, help="Leave once the job is submitted.")
@@ -74,6 +79,7 @@ def _carry_out(
     address: str,
     run: str,
     config: Path | None,
+    train_missing: bool,
     stop: bool,
     status: bool,
     no_follow: bool,
@@ -91,7 +97,7 @@ def _carry_out(
         return _stop(Jobs(address), run_text(place), timeout_s or _STOP_S), 0
     if config is None:
         raise ConfigError("a job needs its experiment: --config configs/NAME.yaml")
-    work = work_of(job, config, place, overrides, Path.cwd())
+    work = work_of(job, config, place, overrides, Path.cwd(), train_missing=train_missing)
     jobs = Jobs(address)
     attempt, started = submit(jobs, work, Path.cwd())
     say(f"{'submitted' if started else 'joined'} {attempt.submission_id}: {attempt.entrypoint}")

@@ -43,6 +43,14 @@ def dask_scheduler(session: Session | None = None) -> Scheduler | None:
     return get
 
 
+def pass_scheduler(session: Session) -> Scheduler | None:
+    """What carries out a pass over the store: the cluster, or this machine's threads.
+
+    On one machine Ray would add seconds of imports and a copy of every sum, and nothing else.
+    """
+    return dask_scheduler(session) if session.joins_a_cluster else None
+
+
 def task_resources(cluster: Mapping[str, float]) -> dict[str, float]:
     """What a task asks of a cluster with these resources.
 

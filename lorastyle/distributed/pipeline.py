@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lorastyle.distributed.dask_scheduler import Scheduler, dask_scheduler
+from lorastyle.distributed.dask_scheduler import pass_scheduler
 from lorastyle.distributed.session import Session
 from lorastyle.errors import StageError
 from lorastyle.runs import STAGES, Run, StageOutcome
@@ -16,11 +16,13 @@ def run_stages(
     stages: Sequence[str] = STAGES,
     *,
     force: bool = False,
+    train_missing: bool = False,
     on_start: Callable[[str], None] | None = None,
     on_outcome: Callable[[StageOutcome], None] | None = None,
 ) -> list[StageOutcome]:
     """Carry out these stages, in the order of a whole run; what is done is not repeated.
 
+    With `train_missing` the sweep has adapters of other ranks trained.
     `on_start` and `on_outcome` are told of each stage before and after.
     Raises StageError for an unknown stage, and whatever a stage raises.
     """
@@ -32,14 +34,16 @@ def run_stages(
         for stage in (stage for stage in STAGES if stage in stages):
             if on_start is not None:
                 on_start(stage)
-            outcome = run_stage(run, stage, session, force=force)
+            outcome = run_stage(run, stage, session, force=force, train_missing=train_missing)
             outcomes.append(outcome)
             if on_outcome is not None:
                 on_outcome(outcome)
     return outcomes
 
 
-def run_stage(run: Run, stage: str, session: Session, *, force: bool = False) -> StageOutcome:
+def run_stage(
+    run: Run, stage: str, session: Session, *, force: bool = False, train_missing: bool = False
+) -> StageOutcome:
     """One stage. Imports are late: each stage loads what it needs and no more."""
     if stage not in run.stages:
         raise StageError(
@@ -59,11 +63,11 @@ def run_stage(run: Run, stage: str, session: Session, *, force: bool = False) ->
     if stage == "embed":
         from lorastyle.embedding.stage import embed
 
-        return embed(run, scheduler=_pass_scheduler(session), force=force)
+        return embed(run, scheduler=pass_scheduler(session), force=force)
     if stage == "sweep":
         from lorastyle.distributed.sweep import sweep
 
-        return sweep(run, session=session, force=force)
+        return sweep(run, session=session, force=force, train_missing=train_missing)
     if stage == "evaluate":
         from lorastyle.evaluation.stage import evaluate
 
@@ -79,15 +83,5 @@ def write_run_components(run: Run) -> list[Path]:
 
     with Session(run.experiment.compute.address) as session:
         # To files of this machine where the run lies in a bucket: no other could write them.
-        scheduler = _pass_scheduler(session) if run.url is None else None
+        scheduler = pass_scheduler(session) if run.url is None else None
         return write_all_components(run, scheduler=scheduler)
-
-
-def _pass_scheduler(session: Session) -> Scheduler | None:
-    """What carries out a pass over the store: the cluster, or this machine's threads.
-
-    On one machine Ray would add seconds of imports and a copy of every sum, and nothing else.
-    """
-    if not session.joins_a_cluster:
-        return None
-    return dask_scheduler(session)

@@ -38,12 +38,15 @@ class Work:
     config: str
     run: str
     overrides: tuple[str, ...] = ()
+    train_missing: bool = False
+    """With `sweep` and `run`: adapters of other ranks are trained too."""
 
     @property
     def entrypoint(self) -> str:
         """The command, as a shell takes it."""
         command = ["python", "-m", f"jobs.{self.job}", "--config", self.config, "--run", self.run]
-        return shlex.join([*command, *self.overrides])
+        options = ["--train-missing"] if self.train_missing else []
+        return shlex.join([*command, *options, *self.overrides])
 
 
 def run_text(run: Path | str) -> str:
@@ -68,12 +71,21 @@ def run_key(run: str) -> str:
 
 
 def work_of(
-    job: str, config: Path, run: Path | str, overrides: Sequence[str], directory: Path
+    job: str,
+    config: Path,
+    run: Path | str,
+    overrides: Sequence[str],
+    directory: Path,
+    *,
+    train_missing: bool = False,
 ) -> Work:
     """The work that a command line means. Raises ConfigError for what a job would refuse."""
     from lorastyle.config import load_experiment
 
-    work = Work(job, inside(config, directory), run_text(run), tuple(overrides))
+    if train_missing and job not in ("sweep", "run"):
+        raise ConfigError(f"--train-missing goes with the jobs sweep and run, not with {job}")
+    place = run_text(run)
+    work = Work(job, inside(config, directory), place, tuple(overrides), train_missing)
     load_experiment(config, overrides)
     return work
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lorastyle.config import Experiment
+from lorastyle.config import CalibrationForm, Experiment
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.style_space import Rows, StyleSpace, Task, space_of
 from lorastyle.errors import TooFewAdaptersError
@@ -49,11 +49,21 @@ class Setting:
     spaces: Mapping[Task, StyleSpace]
     absent: Mapping[Task, str]
     """Why a task has no space."""
+    forms: Mapping[Task, CalibrationForm]
+    """How each task's space is calibrated."""
 
     @property
     def key(self) -> str:
         """Its name among the metrics."""
         return f"{self.representation}/{self.sub_network}"
+
+    def calibrated_as(self, forms: Mapping[Task, CalibrationForm]) -> Setting:
+        """The same spaces, those of these tasks with another form of calibration."""
+        spaces = {
+            task: space.calibrated_as(forms[task]) if task in forms else space
+            for task, space in self.spaces.items()
+        }
+        return replace(self, spaces=spaces, forms={**self.forms, **forms})
 
     @cached_property
     def vectors(self) -> dict[Task, TaskVectors]:
@@ -81,7 +91,8 @@ def fit_setting(
         except TooFewAdaptersError as error:
             spaces.pop(task, None)
             absent[task] = str(error)
-    return Setting(representation, sub_network, spaces, absent)
+    forms = dict.fromkeys(spaces, experiment.embedding.calibration_form)
+    return Setting(representation, sub_network, spaces, absent, forms)
 
 
 def _check_clusters(space: StyleSpace) -> None:

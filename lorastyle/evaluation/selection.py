@@ -1,76 +1,147 @@
-"""How many components: scored for every PC count, on validation only.
+"""Which PC count and calibration: chosen on validation only, by one rule.
 
-The best count is the argmax of validation ARI (clustering) or mAP (retrieval); among equals the
-smallest. Nothing here looks at a test adapter. A sweep's trial and the evaluation call the same
-function, so they cannot choose differently.
+The rule is that of one standard error (Breiman et al. 1984, "Classification and Regression
+Trees", section 3.4.3): of the PC counts whose score is within one standard error of the best, the
+smallest. The error is that of the best score's mean: over k-means seeds for ARI and NMI, over
+queries for mAP and recall. With `rule: best` it is the smallest of the best. Nothing here looks at
+a test adapter. A sweep's trial and the evaluation call the same functions, so they cannot choose
+differently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lorastyle.config import Experiment
+from lorastyle.config import CalibrationForm, Experiment, SweepConfig
 from lorastyle.embedding.gram import GramSet
-from lorastyle.embedding.style_space import Task
-from lorastyle.evaluation.clustering import cluster_scores
-from lorastyle.evaluation.labelled import LabelledVectors, TaskVectors
-from lorastyle.evaluation.protocol import ProtocolSettings, Setting, fit_setting
-from lorastyle.evaluation.retrieval import rank, score_ranking
+from lorastyle.embedding.style_space import StyleSpace, Task
+from lorastyle.errors import TooFewAdaptersError
+from lorastyle.evaluation.curves import (
+    CURVE_COLUMNS,
+    clustering_curves,
+    merged,
+    retrieval_curves,
+)
+from lorastyle.evaluation.labelled import LabelledVectors
+from lorastyle.evaluation.protocol import ProtocolSettings, Setting, fit_setting, task_vectors
 
 VALIDATION = "val"
-OBJECTIVES: Mapping[Task, str] = {"clustering": "ari_mean", "retrieval": "map"}
-"""The column of a curve that a task's PC count maximises."""
-CURVE_COLUMNS = (
-    "n_components",
-    "ari_mean",
-    "ari_std",
-    "nmi_mean",
-    "nmi_std",
-    "map",
-    "map_at_k",
-    "recall_at_k",
-)
+Curves = Mapping[CalibrationForm, pd.DataFrame]
+"""Validation scores for every PC count from 1, `CURVE_COLUMNS`, for each form of calibration."""
 
 
-def score_curve(
-    clustering: TaskVectors | None, retrieval: TaskVectors | None, settings: ProtocolSettings
-) -> pd.DataFrame:
-    """Validation scores for every PC count from 1; columns `CURVE_COLUMNS`.
+@dataclass(frozen=True)
+class Objective:
+    """What is maximised: a column of a curve, and the one of its standard error."""
 
-    A task that is None, has no validation adapters, or has fewer components than
-    the other leaves its cells empty (NaN).
-    """
-    merged: dict[int, dict[str, float]] = {}
-    tasks = (_clustering_points(clustering, settings), _retrieval_points(retrieval, settings))
-    for points in tasks:
-        for n_components, scores in points:
-            merged.setdefault(n_components, {}).update(scores)
-    rows = [{"n_components": count, **merged[count]} for count in sorted(merged)]
-    return pd.DataFrame(rows, columns=list(CURVE_COLUMNS)).astype(
-        {"n_components": np.int64} | dict.fromkeys(CURVE_COLUMNS[1:], np.float64)
+    name: str
+    task: Task
+    column: str
+    error: str
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    objective.name: objective
+    for objective in (
+        Objective("ari", "clustering", "ari_mean", "ari_se"),
+        Objective("nmi", "clustering", "nmi_mean", "nmi_se"),
+        Objective("map", "retrieval", "map", "map_se"),
+        Objective("recall_at_k", "retrieval", "recall_at_k", "recall_at_k_se"),
     )
+}
 
 
-def choose(curve: pd.DataFrame, objective: str) -> int | None:
-    """The PC count with the highest score, the smallest among equals; None without scores.
+@dataclass(frozen=True)
+class Choice:
+    """A PC count and form of calibration, and what the largest score alone would have said."""
 
-    >>> choose(pd.DataFrame({"n_components": [1, 2, 3], "map": [0.2, 0.7, 0.7]}), "map")
-    2
+    objective: Objective
+    calibration: CalibrationForm
+    n_components: int
+    validation: Mapping[str, float] = field(repr=False)
+    """The curve's point there; what is unknown is absent."""
+    argmax: Mapping[str, float] = field(repr=False)
+    """The point of the largest score: its `n_components`, score and standard error."""
+
+    @property
+    def best_score(self) -> float:
+        """The largest score on the curve, by which settings are compared."""
+        return float(self.argmax[self.objective.column])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "objective": self.objective.name,
+            "calibration": self.calibration,
+            "n_components": self.n_components,
+            "validation": dict(self.validation),
+            "argmax": dict(self.argmax),
+        }
+
+
+def task_objectives(sweep: SweepConfig) -> dict[Task, Objective]:
+    """What each task is chosen by."""
+    return {
+        "clustering": OBJECTIVES[sweep.clustering_objective],
+        "retrieval": OBJECTIVES[sweep.retrieval_objective],
+    }
+
+
+def calibration_forms(experiment: Experiment) -> tuple[CalibrationForm, ...]:
+    """The forms to be tried: those of `sweep`, or else that of `embedding`."""
+    wanted = experiment.sweep.calibration_forms or (experiment.embedding.calibration_form,)
+    return tuple(dict.fromkeys(wanted))
+
+
+def choose(curves: Curves, objective: Objective, rule: str) -> Choice | None:
+    """The choice by one objective; None where no form has a score.
+
+    Of several forms the one with the largest score, the first among equals.
     """
-    scored = curve.dropna(subset=[objective]).sort_values("n_components")
+    found = [
+        choice
+        for form, curve in curves.items()
+        if (choice := _choose_count(form, curve, objective, rule)) is not None
+    ]
+    return max(found, key=lambda choice: choice.best_score, default=None)
+
+
+def choices_of(curves: Curves, sweep: SweepConfig) -> dict[Task, Choice]:
+    """The choice of each task that has validation scores."""
+    found = {
+        task: choose(curves, objective, sweep.rule)
+        for task, objective in task_objectives(sweep).items()
+    }
+    return {task: choice for task, choice in found.items() if choice is not None}
+
+
+def _choose_count(
+    form: CalibrationForm, curve: pd.DataFrame, objective: Objective, rule: str
+) -> Choice | None:
+    scored = curve.dropna(subset=[objective.column]).sort_values("n_components")
     if scored.empty:
         return None
-    return int(scored["n_components"].to_numpy()[scored[objective].to_numpy().argmax()])
-
-
-def choose_counts(curve: pd.DataFrame) -> dict[Task, int]:
-    """The chosen PC count of each task that has validation scores."""
-    counts = {task: choose(curve, objective) for task, objective in OBJECTIVES.items()}
-    return {task: count for task, count in counts.items() if count is not None}
+    scores = scored[objective.column].to_numpy(np.float64)
+    best = int(scores.argmax())
+    least = scores[best]
+    if rule == "one_standard_error":
+        error = float(scored[objective.error].to_numpy(np.float64)[best])
+        least = least - error if np.isfinite(error) else least
+    chosen = int((scores >= least).argmax())
+    points = curve_points(scored)
+    named = ("n_components", objective.column, objective.error)
+    return Choice(
+        objective,
+        form,
+        int(points[chosen]["n_components"]),
+        points[chosen],
+        {name: points[best][name] for name in named if name in points[best]},
+    )
 
 
 def evaluate_setting(
@@ -80,49 +151,77 @@ def evaluate_setting(
     sub_network: str,
     experiment: Experiment,
 ) -> dict[str, Any]:
-    """One representation and sub-network, on validation: the curve and the best counts.
+    """One representation and sub-network, on validation: a curve for each form of calibration.
 
     Returns plain values::
 
         {"representation", "sub_network",
-         "curve": [{"n_components", "ari_mean", ...}, ...],     what is unknown is absent
-         "best": {"clustering": {"n_components", "ari_mean", ...}, "retrieval": {...}}}
+         "curves": {FORM: [{"n_components", "ari_mean", ...}, ...]}}    what is unknown is absent
 
-    `rows` is the part of `grams.table` to use, None for all. A task without enough
-    adapters is absent from `best`.
+    `rows` is the part of `grams.table` to use, None for all.
     """
     setting = fit_setting(grams, rows, representation, sub_network, experiment)
-    curve = setting_curve(setting, ProtocolSettings.of(experiment))
-    points = curve_points(curve)
-    best = {
-        task: next(point for point in points if point["n_components"] == count)
-        for task, count in choose_counts(curve).items()
-    }
+    curves = setting_curves(setting, calibration_forms(experiment), ProtocolSettings.of(experiment))
     return {
         "representation": representation,
         "sub_network": sub_network,
-        "curve": points,
-        "best": best,
+        "curves": {form: curve_points(curve) for form, curve in curves.items()},
     }
 
 
-def setting_curve(setting: Setting, settings: ProtocolSettings) -> pd.DataFrame:
-    """`score_curve` of a setting; tasks without a space leave their cells empty."""
-    vectors = setting.vectors
-    return score_curve(vectors.get("clustering"), vectors.get("retrieval"), settings)
+def setting_curves(
+    setting: Setting, forms: Sequence[CalibrationForm], settings: ProtocolSettings
+) -> dict[CalibrationForm, pd.DataFrame]:
+    """The curves of a setting. A task without a space or validation adapters has empty cells."""
+    clustering: Mapping[str, pd.DataFrame] = {}
+    retrieval: Mapping[str, pd.DataFrame] = {}
+    if (space := setting.spaces.get("clustering")) is not None:
+        fit, held_out = _validation(space, forms)
+        if held_out:
+            clustering = clustering_curves(fit, held_out, settings.n_seeds)
+    if (space := setting.spaces.get("retrieval")) is not None:
+        gallery, queries = _validation(space, forms)
+        if queries:
+            retrieval = retrieval_curves(gallery, queries, settings.top_k)
+    return {form: merged(clustering.get(form), retrieval.get(form)) for form in forms}
+
+
+def _validation(
+    space: StyleSpace, forms: Sequence[CalibrationForm]
+) -> tuple[LabelledVectors, dict[str, LabelledVectors]]:
+    """The fit set, and the validation adapters under each form that can be fitted."""
+    held_out = dict(_calibrated(space, forms))
+    return task_vectors(space).fit, {form: part for form, part in held_out.items() if len(part)}
+
+
+def _calibrated(
+    space: StyleSpace, forms: Sequence[CalibrationForm]
+) -> Iterator[tuple[str, LabelledVectors]]:
+    for form in forms:
+        try:
+            calibrated = space.calibrated_as(form)
+        except TooFewAdaptersError:
+            continue  # `full` needs an artist more than `simple`
+        yield form, task_vectors(calibrated).held_out[VALIDATION]
 
 
 def curve_inputs(experiment: Experiment) -> dict[str, Any]:
-    """The settings, besides the embedding, that a validation curve depends on."""
+    """The settings, besides the embedding, that validation curves depend on."""
     return {
-        "embedding": experiment.embedding.model_dump(
-            mode="json", include={"max_components", "calibration_form"}
-        ),
+        "embedding": experiment.embedding.model_dump(mode="json", include={"max_components"}),
         "evaluation": experiment.evaluation.model_dump(
             mode="json", include={"n_kmeans_seeds", "top_k"}
         ),
         "protocol": experiment.protocol.model_dump(mode="json", include={"train", "calibration"}),
+        "calibration_forms": list(calibration_forms(experiment)),
     }
+
+
+def choice_inputs(experiment: Experiment) -> dict[str, Any]:
+    """The settings that a choice from given curves depends on."""
+    return experiment.sweep.model_dump(
+        mode="json", include={"clustering_objective", "retrieval_objective", "rule"}
+    )
 
 
 def curve_points(curve: pd.DataFrame) -> list[dict[str, Any]]:
@@ -137,43 +236,8 @@ def curve_points(curve: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _validation(vectors: TaskVectors | None) -> LabelledVectors | None:
-    part = vectors.held_out.get(VALIDATION) if vectors is not None else None
-    return part if part is not None and len(part) else None
-
-
-def _clustering_points(
-    vectors: TaskVectors | None, settings: ProtocolSettings
-) -> Iterator[tuple[int, dict[str, float]]]:
-    validation = _validation(vectors)
-    if vectors is None or validation is None:
-        return
-    for count in range(1, vectors.n_components + 1):
-        held_out = {VALIDATION: validation.first(count)}
-        scores = cluster_scores(vectors.fit.first(count), held_out, settings.n_seeds)[VALIDATION]
-        yield (
-            count,
-            {
-                "ari_mean": scores.ari.mean,
-                "ari_std": scores.ari.std,
-                "nmi_mean": scores.nmi.mean,
-                "nmi_std": scores.nmi.std,
-            },
-        )
-
-
-def _retrieval_points(
-    vectors: TaskVectors | None, settings: ProtocolSettings
-) -> Iterator[tuple[int, dict[str, float]]]:
-    queries = _validation(vectors)
-    if vectors is None or queries is None:
-        return
-    # Each component adds its squares to the distances that fewer components gave.
-    squares = np.zeros((len(queries), len(vectors.fit)))
-    for component in range(vectors.n_components):
-        column = queries.vectors[:, [component]] - vectors.fit.vectors[:, component]
-        squares += column**2
-        scores = score_ranking(rank(squares, queries.artists, vectors.fit.artists), settings.top_k)
-        if scores.n_queries:
-            means = scores.to_dict()
-            yield component + 1, {name: means[name] for name in ("map", "map_at_k", "recall_at_k")}
+def curve_of(points: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The inverse of `curve_points`."""
+    return pd.DataFrame(list(points), columns=list(CURVE_COLUMNS)).astype(
+        {"n_components": np.int64} | dict.fromkeys(CURVE_COLUMNS[1:], np.float64)
+    )

@@ -16,32 +16,35 @@ Writes, in `run.evaluation_path`:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from lorastyle.adapters.module_sets import expand
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.style_space import Task
 from lorastyle.errors import StageError
 from lorastyle.evaluation.baselines import adapter_features, encode_catalogue, feature_entry
-from lorastyle.evaluation.protocol import ProtocolSettings, Setting, fit_setting
+from lorastyle.evaluation.chosen import fitted, grams_of
+from lorastyle.evaluation.curves import CLUSTERING_COLUMNS, CURVE_COLUMNS, RETRIEVAL_COLUMNS, merged
+from lorastyle.evaluation.protocol import HELD_OUT, ProtocolSettings, Setting
 from lorastyle.evaluation.selection import (
-    CURVE_COLUMNS,
-    choose_counts,
-    curve_inputs,
-    setting_curve,
+    Choice,
+    Curves,
+    calibration_forms,
+    choices_of,
+    setting_curves,
 )
+from lorastyle.evaluation.swept import FinishedSweep, SweptSetting, finished_sweep, own_setting
 from lorastyle.evaluation.weights import label_queries, query_table, score_table, weight_entries
 from lorastyle.features.contract import image_feature
 from lorastyle.progress import Progress, progress
 from lorastyle.records import UNLABELLED, Role, digest
 from lorastyle.runs import Run, StageOutcome, carry_out, write_json, write_parquet
-
-SWEEP_RESULTS = "results.parquet"
 
 
 @dataclass
@@ -64,14 +67,16 @@ def evaluate(run: Run, *, force: bool = False) -> StageOutcome:
     """Score every style space and image feature of an embedded run.
 
     PC counts come from the sweep's curves where it is finished on this embedding,
-    else from the same function here, so that they are the same. Raises StageError
-    before embedding, ConfigError for an unknown image feature.
+    else from the same function here, so that they are the same; the settings that the
+    sweep found best are scored too where the embedding did not name them. Raises
+    StageError before embedding, ConfigError for an unknown image feature.
     """
     experiment = run.experiment
     for name in experiment.evaluation.features:
         image_feature(name)
     embedding = experiment.embedding.model_dump(mode="json")
     upstream = "plan" if run.is_planned else "ingest"
+    swept = finished_sweep(run)
     inputs = {
         upstream: run.upstream_hash(upstream),
         "embed": run.upstream_hash("embed"),
@@ -79,17 +84,21 @@ def evaluate(run: Run, *, force: bool = False) -> StageOutcome:
         "evaluation": experiment.evaluation.model_dump(mode="json"),
         "protocol": experiment.protocol.model_dump(mode="json", include={"train", "calibration"}),
     }
-    return carry_out(run, "evaluate", inputs, lambda: _evaluate(run), force=force)
+    if swept is not None:
+        inputs["sweep"] = run.upstream_hash("sweep")
+    return carry_out(run, "evaluate", inputs, lambda: _evaluate(run, swept), force=force)
 
 
-def _evaluate(run: Run) -> dict[str, Any]:
+def _evaluate(run: Run, swept: FinishedSweep | None) -> dict[str, Any]:
     grams = GramSet.load(run.embedding_path)
     findings = Findings()
-    settings, findings.absent = _settings(run, grams)
+    settings, findings.absent = _settings(run, grams, swept)
     n_features = len(run.experiment.evaluation.features) if run.is_planned else 0
     n_items = len(settings) + n_features
     with progress("evaluate", n_items, "methods") as shown:
-        _measure_weights(run, grams, settings, findings, shown)
+        for setting in settings:
+            _measure_weights(run, setting, grams, swept, findings)
+            shown.advance()
         _measure_features(run, grams.table, findings, shown)
     metrics = {
         "clustering": findings.clustering,
@@ -108,64 +117,68 @@ def _evaluate(run: Run) -> dict[str, Any]:
     }
 
 
-def _settings(run: Run, grams: GramSet) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Representations and sub-networks to score, and why others cannot be."""
+def _settings(
+    run: Run, grams: GramSet, swept: FinishedSweep | None
+) -> tuple[list[SweptSetting], dict[str, str]]:
+    """What to score, and why other settings cannot be.
+
+    Those of the embedding, and those that the sweep found best for either task.
+    """
+    experiment = run.experiment
+    expressions = expand(experiment.embedding.sub_networks, grams.targets)
     wanted = [
-        (representation, sub_network)
-        for representation in run.experiment.embedding.representations
-        for sub_network in run.experiment.embedding.sub_networks
+        own_setting(experiment, representation, expression)
+        for representation in experiment.embedding.representations
+        for expression in expressions
     ]
     absent = {
-        f"{representation}/{sub_network}": f"the adapters have no {sub_network} layers"
-        if representation in grams.representations
-        else f"the representation {representation} was not embedded"
-        for representation, sub_network in wanted
-        if representation not in grams.representations or sub_network not in grams.sub_networks
+        setting.key: f"the adapters have no {setting.sub_network} layers"
+        if setting.representation in grams.representations
+        else f"the representation {setting.representation} was not embedded"
+        for setting in wanted
+        if not grams.has(setting.representation, setting.sub_network)
     }
-    return [pair for pair in wanted if "/".join(pair) not in absent], absent
+    found = [setting for setting in wanted if setting.key not in absent]
+    known = {setting.key for setting in found}
+    picks = [pick for task in HELD_OUT if swept and (pick := swept.pick(task)) is not None]
+    best = {pick.setting.key: pick.setting for pick in picks if pick.setting.key not in known}
+    return [*found, *best.values()], absent
 
 
 def _measure_weights(
     run: Run,
+    wanted: SweptSetting,
     grams: GramSet,
-    settings: Iterable[tuple[str, str]],
+    swept: FinishedSweep | None,
     findings: Findings,
-    shown: Progress,
 ) -> None:
-    protocol, swept = ProtocolSettings.of(run.experiment), sweep_curves(run)
-    form = run.experiment.embedding.calibration_form
-    for representation, sub_network in settings:
-        setting = fit_setting(grams, None, representation, sub_network, run.experiment)
-        curve = swept.get(setting.key)
-        if curve is None:
-            curve = setting_curve(setting, protocol)
-        entries, queries = weight_entries(setting, choose_counts(curve), protocol)
-        for task, entry in entries.items():
-            findings.entries(task)[setting.key] = entry
-        for task, reason in setting.absent.items():
-            findings.absent[f"{task}/{setting.key}"] = reason
-        findings.curves.append(_with_name(setting, curve))
-        findings.scores.append(score_table(setting, form))
-        findings.queries.append(query_table(setting, queries))
-        shown.advance()
+    protocol = ProtocolSettings.of(run.experiment)
+    setting = fitted(run, wanted, grams if wanted.is_own else grams_of(run, wanted))
+    curves = swept.curves(setting.key) if swept is not None else {}
+    if not curves:
+        curves = setting_curves(setting, calibration_forms(run.experiment), protocol)
+    choices = choices_of(curves, run.experiment.sweep)
+    setting = setting.calibrated_as({task: one.calibration for task, one in choices.items()})
+    counts = {task: choice.n_components for task, choice in choices.items()}
+    entries, queries = weight_entries(setting, counts, protocol)
+    for task, entry in entries.items():
+        findings.entries(task)[setting.key] = entry
+    for task, reason in setting.absent.items():
+        findings.absent[f"{task}/{setting.key}"] = reason
+    findings.curves.append(_with_name(setting, _chosen_curve(curves, choices)))
+    findings.scores.append(score_table(setting))
+    findings.queries.append(query_table(setting, queries))
 
 
-def sweep_curves(run: Run) -> dict[str, pd.DataFrame]:
-    """The sweep's curves by setting, if it is finished on this embedding; else none."""
-    recorded, path = run.manifest("sweep"), run.sweep_path / SWEEP_RESULTS
-    if recorded is None or not path.exists():
-        return {}
-    now = {"embed": run.upstream_hash("embed"), **curve_inputs(run.experiment)}
-    if any(recorded["inputs"].get(name) != value for name, value in now.items()):
-        return {}
-    table = pd.read_parquet(path)
-    # A results file of another form is no reason to fail: the curves can be made here.
-    if not {"representation", "sub_network", *CURVE_COLUMNS} <= set(table.columns):
-        return {}
-    return {
-        f"{representation}/{sub_network}": curve[list(CURVE_COLUMNS)].reset_index(drop=True)
-        for (representation, sub_network), curve in table.groupby(["representation", "sub_network"])
+def _chosen_curve(curves: Curves, choices: Mapping[Task, Choice]) -> pd.DataFrame:
+    """The curve of each task under the form of calibration chosen for it, in one frame."""
+    first = next(iter(curves))
+    parts = {
+        task: curves[choices[task].calibration if task in choices else first] for task in HELD_OUT
     }
+    columns = ["n_components", *CLUSTERING_COLUMNS]
+    retrieval = parts["retrieval"][["n_components", *RETRIEVAL_COLUMNS]]
+    return merged(parts["clustering"][columns], retrieval)
 
 
 def _with_name(setting: Setting, curve: pd.DataFrame) -> pd.DataFrame:

@@ -45,10 +45,16 @@ def weight_entries(
             scores = clustering_entry(chosen, settings)
         else:
             scores, queries = retrieval_entry(chosen, settings, "euclidean")
+        form = setting.forms[task]
         if not vectors.uncalibrated:
-            reasons["uncalibrated_reason"] = "no calibration adapter: nothing was calibrated"
+            reasons["uncalibrated_reason"] = (
+                "the setting is not to be calibrated"
+                if form == "none"
+                else "no calibration adapter: nothing was calibrated"
+            )
         absent = absences(task, scores, chosen)
-        entries[task] = {"n_components": count, **scores, **reasons, **absent}
+        entry = {"n_components": count, "calibration": form}
+        entries[task] = {**entry, **scores, **reasons, **absent}
     return entries, queries
 
 
@@ -61,7 +67,7 @@ def _count(chosen: int | None, vectors: TaskVectors) -> tuple[int, dict[str, str
     return count, {"n_components_reason": reason}
 
 
-def score_table(setting: Setting, form: CalibrationForm) -> pd.DataFrame:
+def score_table(setting: Setting) -> pd.DataFrame:
     """The first components of every adapter in the clustering space, for figures.
 
     Columns representation, sub_network, calibrated, fit, adapter_id, artist, genre,
@@ -80,7 +86,7 @@ def score_table(setting: Setting, form: CalibrationForm) -> pd.DataFrame:
     if space.is_calibrated:
         rows = np.concatenate(held_out)
         parts.append(_lines(space, rows, False, _first(space, rows, calibrated=False)))
-    parts += _query_lines(space, form)
+    parts += _query_lines(space, setting.forms["clustering"])
     return _named(setting, pd.concat([part for part in parts if len(part)], ignore_index=True))
 
 

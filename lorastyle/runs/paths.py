@@ -72,6 +72,10 @@ class RunPaths:
         """Adapters from elsewhere, beside the run's other files or in its bucket."""
         return beside(self.location, "ingested")
 
+    def rank_location(self, rank: int) -> Path | str:
+        """Where the run with the same adapters at another rank lies: made by the sweep."""
+        return beside(self.location, f"ranks/{rank}")
+
     @property
     def search_path(self) -> Path:
         """What searching keeps: where every adapter lies in the style space."""

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from lorastyle.config import CalibrationForm
 from lorastyle.embedding.gram import GramSet
 from lorastyle.errors import StageError
+from lorastyle.evaluation.swept import FinishedSweep, Pick, finished_sweep
 from lorastyle.records import UNLABELLED
 from lorastyle.runs import Run
 
-BEST_FILE = "best.yaml"
 DEFAULT_SUB_NETWORKS = ("feed_forward", "full", "self_attention", "cross_attention")
 """Without a sweep: the paper's best sub-network, then what there is."""
 
@@ -28,6 +27,8 @@ class SpaceChoice:
     """None: as many as there are artists, or all."""
     why: str
     """A sentence for people."""
+    calibration: CalibrationForm | None = None
+    """None: the embedding's."""
 
     @property
     def key(self) -> str:
@@ -53,17 +54,11 @@ def choose_setting(
         raise StageError(
             f"{run.location} has no style space; run `lorastyle embed {run.location}` first"
         )
-    there = [
-        (name, network)
-        for name in embedded["outputs"]["representations"]
-        for network in embedded["outputs"]["sub_networks"]
-        if network in run.experiment.embedding.sub_networks
-    ]
+    there = _there(run, embedded, sub_networks)
     fits = [
         pair
         for pair in there
         if pair[0] in representations
-        and pair[1] in sub_networks
         and representation in (None, pair[0])
         and sub_network in (None, pair[1])
     ]
@@ -75,15 +70,47 @@ def choose_setting(
             f"{' or '.join(representations)} of {' or '.join(sub_networks)}"
             f"{f' ({reason})' if reason else ''}, and {run.location} has {names}"
         )
-    swept = _swept(run)
-    scored = {pair: swept["/".join(pair)] for pair in fits if "/".join(pair) in swept}
-    if scored:
-        pair = max(scored, key=lambda each: float(scored[each]["map"]))
-        why = f"best mAP on validation, {float(scored[pair]['map']):.3f}"
-        return SpaceChoice(*pair, int(scored[pair]["n_components"]), _joined(why, reason))
+    swept = finished_sweep(run)
+    picks = swept.picks("retrieval") if swept is not None else {}
+    scored = {pair: picks["/".join(pair)] for pair in fits if "/".join(pair) in picks}
+    if swept is not None and scored:
+        pair = max(scored, key=lambda each: scored[each].score)
+        why = f"best {_objective(run)} on validation, {scored[pair].score:.3f}"
+        elsewhere = _better_elsewhere(run, swept, scored[pair])
+        pick = scored[pair]
+        why = _joined(why, elsewhere, reason)
+        return SpaceChoice(*pair, pick.n_components, why, pick.calibration)
     order = {name: place for place, name in enumerate(DEFAULT_SUB_NETWORKS)}
-    pair = min(fits, key=lambda each: (representations.index(each[0]), order[each[1]]))
+    pair = min(
+        fits, key=lambda each: (representations.index(each[0]), order.get(each[1], len(order)))
+    )
     return SpaceChoice(*pair, None, _joined("no sweep has chosen", reason))
+
+
+def _there(
+    run: Run, embedded: Mapping[str, Any], sub_networks: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    """Spaces that there are, or that the Gram matrices can give, of sub-networks of the query."""
+    grams = GramSet.load(run.embedding_path)
+    return [
+        (name, network)
+        for name in embedded["outputs"]["representations"]
+        for network in sub_networks
+        if grams.has(name, network)
+    ]
+
+
+def _objective(run: Run) -> str:
+    return {"map": "mAP", "recall_at_k": "recall"}[run.experiment.sweep.retrieval_objective]
+
+
+def _better_elsewhere(run: Run, swept: FinishedSweep, ours: Pick) -> str:
+    """Where the sweep's best is of adapters of another rank: they lie in a run of their own."""
+    best = swept.pick("retrieval")
+    if best is None or not best.setting.in_other_run or best.score <= ours.score:
+        return ""
+    where = run.rank_location(best.setting.rank or 0)
+    return f"adapters of rank {best.setting.rank} reach {best.score:.3f}: search {where}"
 
 
 def default_components(run: Run, n_components: int) -> int:
@@ -91,16 +118,6 @@ def default_components(run: Run, n_components: int) -> int:
     table = GramSet.load(run.embedding_path).table
     n_artists = table.loc[table["artist"] != UNLABELLED, "artist"].nunique()
     return min(n_components, n_artists) if n_artists > 1 else n_components
-
-
-def _swept(run: Run) -> Mapping[str, Mapping[str, Any]]:
-    """The best retrieval point of each setting, where a sweep of this embedding is done."""
-    recorded, path = run.manifest("sweep"), run.sweep_path / BEST_FILE
-    current = recorded is not None and recorded["inputs"].get("embed") == run.upstream_hash("embed")
-    if not current or not path.is_file():
-        return {}
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
-    return {name: best["retrieval"] for name, best in settings.items() if "retrieval" in best}
 
 
 def _joined(*parts: str) -> str:
