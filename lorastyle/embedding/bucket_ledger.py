@@ -10,6 +10,7 @@ What tasks have read is shown from the receipts, so they must be cheap to look a
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from lorastyle.embedding.ledger import Gram, Ledger, file_name, is_due
 from lorastyle.places.place import Place
 
 IDENTITY = "identity"
+HEADER_BYTES = 4096
+"""More than a saved matrix's header has."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,27 @@ class BucketLedger(Ledger):
             return _n_segments(saved), total
         return None
 
+    def n_saved(self, name: str) -> int:
+        saved = reversed(self._saved(name))
+        return next((_n_segments(one) for one in saved if self._is_whole(one)), 0)
+
+    def _is_whole(self, saved: str) -> bool:
+        """Whether a saved sum is as long as its header says."""
+        try:
+            with self._sums.open(saved) as file:
+                n_last = len(file.tail(HEADER_BYTES))
+                file.expect(0, HEADER_BYTES)
+                start = io.BytesIO(file.at(HEADER_BYTES, 0))
+                np.lib.format.read_magic(start)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(start)
+                stop = start.tell() + math.prod(shape) * dtype.itemsize
+                if stop <= HEADER_BYTES:
+                    return n_last == stop
+                file.expect(stop - 1, stop)
+                return len(file.at(1, stop - 1)) == 1
+        except (OSError, ValueError):
+            return False
+
     def save(self, name: str, total: Gram, n_segments: int, *, last: bool) -> None:
         saved = self._saved(name)
         now = int(time.time())
@@ -69,7 +93,8 @@ class BucketLedger(Ledger):
         self._receipts.write("@".join([file_name(name), *map(str, said)]), [b""])
 
     def receipts(self) -> list[dict[str, Any]]:
-        said = (name.split("@") for name in self._receipts.names())
+        # From the end: a truncated representation has an @ of its own.
+        said = (name.rsplit("@", 3) for name in self._receipts.names())
         # By segment: one that was begun again has left two.
         found = {
             segment: {"bytes": int(n_bytes), "read_s": float(read_s), "product_s": float(product_s)}

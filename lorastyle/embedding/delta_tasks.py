@@ -26,7 +26,7 @@ def delta_tasks(
     """Products of the updates of these rows with one another, or of others with them (m, n).
 
     `others` are rows of the same source or cohorts of any. `modules` are those of the
-    source's layout.
+    source's layout, in its order; there may be gaps between them.
     """
     cohorts = cohorts_of(source, rows)
     beside = cohorts_of(source, others) if isinstance(others, np.ndarray) else others
@@ -44,10 +44,14 @@ def _least_width(source: Source) -> int:
 
 
 def _neighbours(modules: Sequence[Module], least: int) -> list[list[Module]]:
-    """Cut into runs of modules of at least `least` columns, but for the last."""
-    runs: list[list[Module]] = [[]]
+    """Cut into runs without gaps, and those at `least` columns, but for their last.
+
+    A task reads one range of columns.
+    """
+    runs: list[list[Module]] = []
     for module in modules:
-        if sum(member.width for member in runs[-1]) >= least:
+        follows = runs and runs[-1][-1].columns.stop == module.columns.start
+        if not follows or sum(member.width for member in runs[-1]) >= least:
             runs.append([])
         runs[-1].append(module)
     return runs

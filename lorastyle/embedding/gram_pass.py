@@ -2,15 +2,15 @@
 
 A task opens the store itself, reads a segment of columns of every row and returns
 one (n, n) sum, so that a scheduler moves no weights: it may be Dask's threads, or Ray.
-The sums of a matrix are added in the order of its segments and saved now and then,
-so a pass that was killed continues, and ends in the same bits.
+The sums of a matrix are added in the order of its segments. With a ledger they are saved
+there now and then, so a pass that was killed continues, and ends in the same bits; nothing
+else is kept of a matrix that is finished, so memory does not grow with their number.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from lorastyle.embedding.delta_tasks import delta_tasks
 from lorastyle.embedding.factor_products import FactorTask
 from lorastyle.embedding.groups import Groups, columns_of, sub_network_groups
 from lorastyle.embedding.ledger import Ledger
-from lorastyle.embedding.measures import MEASURES, sum_names
+from lorastyle.embedding.measures import FACTORS, MEASURES, base_representation, sum_names
 from lorastyle.embedding.products import sum_of
 from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError
@@ -50,8 +50,8 @@ Task = Callable[[Spent], Gram]
 
 IN_FLIGHT_ELSEWHERE = 64
 """Tasks that another scheduler may carry out at once."""
-REPRESENTATIONS = ("factors", *MEASURES)
-USUAL = ("factors", "delta")
+REPRESENTATIONS = (FACTORS, *MEASURES)
+USUAL = (FACTORS, "delta")
 """What is embedded where nobody asks for more."""
 ROWS_BESIDES = 2 * ORIGIN_ROWS + 2
 """Rows that a task holds besides a block's: the origin's, their sorted copy, a chunk being read."""
@@ -70,13 +70,23 @@ class Share:
 
     @classmethod
     def of(
-        cls, n_left: int, n_right: int, memory_gib: float, *, threads: bool, n_sums: int = 1
+        cls,
+        n_left: int,
+        n_right: int,
+        memory_gib: float,
+        *,
+        threads: bool,
+        n_held: int = 1,
+        n_parts: int = 1,
     ) -> Share:
-        """Divide the memory. Raises StageError where it does not hold the sums alone."""
+        """Divide the memory. Raises StageError where it does not hold the sums alone.
+
+        `n_held` sums are in memory at once; a task returns `n_parts`.
+        """
         total = int(memory_gib * 2**30)
         # The sums, one's successor and a part that waits; each task has a sum and a product.
         gram = 8 * n_left * n_right
-        fixed, own = (n_sums + 2) * gram, gram + gram // 2
+        fixed, own = (n_held + 2 * n_parts) * gram, n_parts * (gram + gram // 2)
         column = 4 * (n_right + ROWS_BESIDES)
         least, panel = column * LEAST_WIDTH, column * PANEL
         if total < fixed + own + least:
@@ -123,26 +133,32 @@ class GramPass:
         origin: Rows | None = None,
         memory_gib: float = 1.0,
         threads: bool = True,
+        in_memory: bool = False,
     ) -> GramPass:
-        """Plan the pass over these rows; arguments as in `compute_sums`."""
+        """Plan the pass over these rows; arguments as in `compute_sums`.
+
+        `in_memory`: for `run`, which returns all sums, and not for `fill`.
+        """
         _check_representations(store, representations)
         rows = np.asarray(rows, np.int64)
         others = rows[n_kept:] if n_kept else None
         about = origin_rows(rows) if origin is None else origin
         groups = sub_network_groups(store.layout) if groups is None else groups
+        n_parts = [len(sum_names(name)) for name in representations]
         share = Share.of(
             len(rows) - n_kept,
             len(rows),
             memory_gib,
             threads=threads,
-            n_sums=sum(len(sum_names(name)) for name in representations) * len(groups),
+            n_held=sum(n_parts) * len(groups) if in_memory else max(n_parts),
+            n_parts=max(n_parts),
         )
         tasks: dict[str, Sequence[Task]] = {}
         for name in representations:
             for group, modules in groups.items():
                 tasks[f"{name}.{group}"] = (
                     _factor_tasks(store, rows, modules, about, share, others)
-                    if name == "factors" and isinstance(store, AdapterStore)
+                    if name == FACTORS and isinstance(store, AdapterStore)
                     else delta_tasks(store, rows, modules, share.memory_bytes, others, name)
                 )
         shape = (len(rows) - n_kept, len(rows))
@@ -153,30 +169,41 @@ class GramPass:
         """Tasks of the whole pass."""
         return sum(len(parts) for parts in self.tasks.values())
 
-    def n_saved(self, ledger: Ledger) -> int:
-        """Segments whose sums an earlier attempt saved."""
-        saved = (ledger.load(name) for name in self.tasks)
-        return sum(found[0] for found in saved if found is not None)
+    def n_saved(self, ledger: Ledger) -> dict[str, int]:
+        """Segments of each matrix whose sum an earlier attempt saved."""
+        return {name: ledger.n_saved(name) for name in self.tasks}
 
-    def run(
-        self,
-        scheduler: Scheduler | None = None,
-        ledger: Ledger | None = None,
-        shown: Progress | None = None,
-    ) -> dict[str, dict[str, Gram]]:
-        """The sums by name (`measures.sum_names`) and group.
-
-        With a ledger a killed pass continues.
-        """
-        found = _run(self.tasks, self.share, scheduler, ledger, shown or Silent())
+    def run(self, scheduler: Scheduler | None = None) -> dict[str, dict[str, Gram]]:
+        """The sums by name (`measures.sum_names`) and group, all in memory."""
+        found = _run(self.tasks, self.share, scheduler)
         sums: dict[str, dict[str, Gram]] = {}
         for representation in self.representations:
-            names = sum_names(representation)
             for group in self.groups:
-                parts = found[f"{representation}.{group}"].reshape(len(names), *self.shape)
-                for name, part in zip(names, parts, strict=True):
+                total = found[f"{representation}.{group}"]
+                for name, part in self._parts(representation, total).items():
                     sums.setdefault(name, {})[group] = part
         return sums
+
+    def fill(
+        self,
+        ledger: Ledger,
+        scheduler: Scheduler | None = None,
+        shown: Progress | None = None,
+        n_saved: Mapping[str, int] | None = None,
+    ) -> None:
+        """Carry out what the ledger does not have yet; `finished` then reads it from there."""
+        n_saved = self.n_saved(ledger) if n_saved is None else n_saved
+        with ledger.watched(shown or Silent(), self.n_segments):
+            _run(self.tasks, self.share, scheduler, ledger, n_saved)
+
+    def finished(self, ledger: Ledger, representation: str, group: str) -> dict[str, Gram]:
+        """One matrix's sums by name. Raises StageError where the ledger lacks them."""
+        name = f"{representation}.{group}"
+        return self._parts(representation, _saved(name, len(self.tasks[name]), ledger))
+
+    def _parts(self, representation: str, total: Gram) -> dict[str, Gram]:
+        names = sum_names(representation)
+        return dict(zip(names, total.reshape(len(names), *self.shape), strict=True))
 
 
 def compute_sums(
@@ -209,6 +236,7 @@ def compute_sums(
         origin=origin,
         memory_gib=memory_gib,
         threads=scheduler is None,
+        in_memory=True,
     ).run(scheduler)
 
 
@@ -218,7 +246,7 @@ def gram_of(
     """Inner products (n, n) of a store's vectors, about an origin that their rows determine."""
     share = Share.of(len(vectors), len(vectors), memory_gib, threads=scheduler is None)
     tasks = _column_tasks(vectors, origin_rows(vectors.rows), share, None)
-    return _run({"gram": tasks}, share, scheduler, None, Silent())["gram"]
+    return _run({"gram": tasks}, share, scheduler)["gram"]
 
 
 def cross_of(
@@ -238,7 +266,7 @@ def cross_of(
     beside = others.rows if isinstance(others, AdapterVectors) else others
     about = origin_rows(vectors.rows) if origin is None else origin
     tasks = _column_tasks(vectors, about, share, beside)
-    return _run({"cross": tasks}, share, scheduler, None, Silent())["cross"]
+    return _run({"cross": tasks}, share, scheduler)["cross"]
 
 
 def cross_updates(
@@ -258,22 +286,25 @@ def cross_updates(
     rows = np.asarray(rows, np.int64)
     shape = sum(len(cohort) for cohort in others), len(rows)
     n_sums = len(sum_names(representation))
-    share = Share.of(*shape, memory_gib, threads=scheduler is None, n_sums=n_sums)
+    n_held = n_sums * len(groups)
+    threads = scheduler is None
+    share = Share.of(*shape, memory_gib, threads=threads, n_held=n_held, n_parts=n_sums)
     tasks = {
         name: delta_tasks(source, rows, modules, share.memory_bytes, others, representation)
         for name, modules in groups.items()
     }
-    sums = _run(tasks, share, scheduler, None, Silent())
+    sums = _run(tasks, share, scheduler)
     return list(sum_of(list(sums.values())).reshape(n_sums, *shape))
 
 
 def _check_representations(source: Source, representations: Sequence[str]) -> None:
-    unknown = [name for name in representations if name not in REPRESENTATIONS]
-    if unknown:
-        raise StageError(
-            f"there is no representation {unknown[0]!r}; choose from {', '.join(REPRESENTATIONS)}"
-        )
-    if "factors" in representations and not isinstance(source, AdapterStore):
+    for name in representations:
+        if base_representation(name) not in REPRESENTATIONS:
+            raise StageError(
+                f"there is no representation {name!r}; choose from {', '.join(REPRESENTATIONS)}"
+            )
+        sum_names(name)  # raises for a rank that is none
+    if FACTORS in representations and not isinstance(source, AdapterStore):
         raise StageError(
             "ingested adapters differ in rank and initialisation, so their factors cannot be "
             "compared; set embedding.representations=[delta]"
@@ -316,55 +347,68 @@ def _run(
     tasks: Mapping[str, Sequence[Task]],
     share: Share,
     scheduler: Scheduler | None,
-    ledger: Ledger | None,
-    shown: Progress,
+    ledger: Ledger | None = None,
+    n_saved: Mapping[str, int] | None = None,
 ) -> dict[str, Gram]:
-    """The sum of each named list of tasks."""
+    """The sum of each named list of tasks; with a ledger they are left there, and none returned."""
     options: dict[str, Any] = {"scheduler": scheduler}
     n_at_once = IN_FLIGHT_ELSEWHERE
     if scheduler is None:
         # One more than can run, so that nobody waits for a sum.
         n_at_once = share.n_workers + 1
         options = {"scheduler": dask.threaded.get, "num_workers": share.n_workers}
-    totals = _totals(tasks, ledger, n_at_once)
+    totals = _totals(tasks, ledger, n_saved or {}, n_at_once)
     # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
     # of threads shows in the last bits. (Ray gives its workers one by itself.)
-    n_segments = sum(len(parts) for parts in tasks.values())
-    watched = ledger.watched(shown, n_segments) if ledger else nullcontext()
-    with threadpool_limits(1), watched:
+    with threadpool_limits(1):
         try:
-            results = dask.compute(*totals, optimize_graph=False, **options)
+            results = dask.compute(*totals.values(), optimize_graph=False, **options)
         finally:
             SPARE.clear()
-    return dict(zip(tasks, results, strict=True))
+    return {} if ledger is not None else dict(zip(totals, results, strict=True))
 
 
 def _totals(
-    tasks: Mapping[str, Sequence[Task]], ledger: Ledger | None, n_at_once: int
-) -> list[Any]:
+    tasks: Mapping[str, Sequence[Task]],
+    ledger: Ledger | None,
+    n_saved: Mapping[str, int],
+    n_at_once: int,
+) -> dict[str, Any]:
     """A delayed sum of each list, in the order of its tasks, from where the ledger says.
 
     A task waits until the one `n_at_once` before it is added up. Dask would start them in an
     order of its own and add up last: a killed pass would have saved nothing, and the parts
-    would pile up.
+    would pile up. With a ledger only the end of each sum is a result: the sums themselves
+    would all stay in memory.
     """
-    run, add, end = (dask.delayed(body, traverse=False) for body in (_carry_out, _add, _finished))
-    finished: list[Any] = []
-    totals = []
+    run, add, end, load = (
+        dask.delayed(body, traverse=False) for body in (_carry_out, _add, _finished, _saved)
+    )
+    ends: list[Any] = []
+    totals = {}
     for name, parts in tasks.items():
-        saved = ledger.load(name) if ledger else None
-        n_done, total = saved or (0, None)
+        n_done, total = n_saved.get(name, 0), None
         for number in range(n_done, len(parts)):
-            after = finished[-n_at_once] if len(finished) >= n_at_once else None
+            after = ends[-n_at_once] if len(ends) >= n_at_once else None
+            if number == n_done > 0:
+                total = load(name, n_done, ledger, after)
             part = run(parts[number], f"{name}.{number:06d}", ledger, after)
             total = add(total, part, name, number + 1, number + 1 == len(parts), ledger)
-            finished.append(end(total))
-        totals.append(dask.delayed(total, traverse=False) if n_done == len(parts) else total)
+            ends.append(end(total))
+        if n_done < len(parts):
+            totals[name] = total if ledger is None else ends[-1]
     return totals
 
 
 def _finished(_: Gram) -> None:
     """What a later task waits for: the sum itself would be kept, and sent."""
+
+
+def _saved(name: str, n_segments: int, ledger: Ledger, after: None = None) -> Gram:
+    saved = ledger.load(name)
+    if saved is None or saved[0] != n_segments:
+        raise StageError(f"what the pass saved of {name} is gone; run `lorastyle embed RUN` again")
+    return saved[1]
 
 
 def _carry_out(task: Task, name: str, ledger: Ledger | None, after: None) -> Gram:

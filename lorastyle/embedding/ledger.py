@@ -53,6 +53,10 @@ class Ledger(ABC):
         """The furthest saved sum of a matrix and how many segments it holds, or None."""
 
     @abstractmethod
+    def n_saved(self, name: str) -> int:
+        """How many segments that sum holds, 0 for none: without reading all of it."""
+
+    @abstractmethod
     def save(self, name: str, total: Gram, n_segments: int, *, last: bool) -> None:
         """Save a running sum, if it is the last or enough time has passed."""
 
@@ -120,10 +124,15 @@ class DirectoryLedger(Ledger):
         saved = self._saved(name)
         for path in reversed(saved):
             try:
-                return _n_segments(path), np.load(path, allow_pickle=False)
+                # Mapped, not read: a matrix may be wanted to be copied only.
+                return _n_segments(path), np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError):
                 continue
         return None
+
+    def n_saved(self, name: str) -> int:
+        found = self.load(name)
+        return 0 if found is None else found[0]
 
     def save(self, name: str, total: Gram, n_segments: int, *, last: bool) -> None:
         saved = self._saved(name)

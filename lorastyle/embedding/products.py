@@ -14,7 +14,7 @@ thread, and blocks are added up in one order. Another processor's last bits may 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import dask
@@ -187,10 +187,11 @@ def tree_sum(parts: list[Any], add: Callable[[list[Any]], Any] | None = None) ->
     return parts[0]
 
 
-def sum_of(grams: list[Gram]) -> Gram:
-    """Sum in the given order, float64."""
-    total = np.array(grams[0], np.float64)
-    for gram in grams[1:]:
+def sum_of(grams: Iterable[Gram]) -> Gram:
+    """Sum in the given order, float64: of many matrices one at a time is at hand."""
+    rest = iter(grams)
+    total = np.array(next(rest), np.float64)
+    for gram in rest:
         total += gram
     return total
 

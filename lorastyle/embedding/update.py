@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import pandas as pd
 
 from lorastyle.embedding.blocks import origin_rows
 from lorastyle.embedding.coverage import Energies
-from lorastyle.embedding.gram import GramSet, Provenance
+from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.gram_files import About, Provenance, writing
 from lorastyle.embedding.gram_pass import Gram, GramPass, Scheduler
-from lorastyle.embedding.groups import Groups
+from lorastyle.embedding.groups import Groups, Partition, layout_modules, refines
 from lorastyle.embedding.ledger import DirectoryLedger, Ledger
 from lorastyle.embedding.measures import sum_names
 from lorastyle.errors import StageError
@@ -77,6 +79,8 @@ class Kept:
     """The part of earlier matrices that is still true; none of it, where `grams` is None."""
 
     grams: GramSet | None
+    groups: Groups
+    """Of the matrices there will be: the earlier ones, where those are fine enough."""
     before: Positions
     """Where the kept adapters are in the earlier matrices."""
     now: Positions
@@ -87,7 +91,7 @@ class Kept:
     @classmethod
     def none(cls, wanted: Wanted) -> Kept:
         nothing = np.zeros(0, np.int64)
-        return cls(None, nothing, nothing, origin_rows(wanted.rows))
+        return cls(None, wanted.groups, nothing, nothing, origin_rows(wanted.rows))
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,9 @@ def update_grams(
 ) -> Update:
     """Write the wanted matrices to `directory`, from what is there and one pass over the store.
 
-    Killed and called again, it continues, from `ledger` (default: one in the directory).
+    What is there may be finer than the wanted groups: it is then kept as it is. One matrix at a
+    time is in memory. Killed and called again, it continues, from `ledger` (default: one in the
+    directory).
     The record says how many adapters were new, and what the pass read and took, over all
     attempts. Raises StoreError for damaged rows, StageError where the memory is too small.
     """
@@ -116,24 +122,28 @@ def update_grams(
     order = np.concatenate([kept.now, np.setdiff1d(np.arange(len(wanted.rows)), kept.now)])
     n_new = len(order) - len(kept.now)
     ledger = ledger or DirectoryLedger(directory / LEDGER)
-    strips: Mapping[str, Mapping[str, Gram]] = {}
+    planned = None
     record: dict[str, Any] = {"n_adapters": len(order), "n_new": n_new}
     if n_new:
         planned = _planned(wanted, kept, order, memory_gib, threads=scheduler is None)
         ledger.begin(_identity(wanted, kept, order, planned))
-        strips, spent = _carry_out(planned, ledger, scheduler)
-        record |= spent
-    sums = {
-        name: {group: _assembled(kept, order, strips, name, group) for group in wanted.groups}
-        for representation in wanted.representations
-        for name in sum_names(representation)
-    }
-    provenance = Provenance(wanted.identity, tuple(wanted.checksums), tuple(kept.origin.tolist()))
-    grams = GramSet(wanted.table, sums, provenance, wanted.energies)
-    grams.save(directory)
+        record |= _carry_out(planned, ledger, scheduler)
+    with writing(directory) as folder:
+        for representation, group in product(wanted.representations, kept.groups):
+            strips = planned.finished(ledger, representation, group) if planned else {}
+            for name in sum_names(representation):
+                folder.add(name, group, _assembled(kept, order, strips.get(name), name, group))
+        folder.finish(_about(wanted, kept))
     # Only now: until the matrices are there, a killed process continues from the ledger.
     ledger.clear()
-    return Update(grams, record)
+    return Update(GramSet.load(directory), record)
+
+
+def _about(wanted: Wanted, kept: Kept) -> About:
+    origin = tuple(kept.origin.tolist())
+    provenance = Provenance(wanted.identity, tuple(wanted.checksums), origin)
+    partition = Partition.of(wanted.store.layout, kept.groups)
+    return About(wanted.table, partition, provenance, wanted.energies)
 
 
 def _kept(wanted: Wanted, directory: Path) -> Kept:
@@ -148,7 +158,8 @@ def _kept(wanted: Wanted, directory: Path) -> Kept:
         return none
     if not set(wanted.representations) <= set(grams.representations):
         return none
-    if not set(wanted.groups) <= set(grams.groups):
+    groups = _kept_groups(wanted, grams)
+    if groups is None:
         return none
     earlier = zip(grams.rows.tolist(), of.checksums, strict=True)
     place = {weights: position for position, weights in enumerate(earlier)}
@@ -159,7 +170,19 @@ def _kept(wanted: Wanted, directory: Path) -> Kept:
     few_new = 2 * (len(wanted.rows) - len(now)) < len(wanted.rows)
     if not few_new or not kept_rows.issuperset(of.origin):
         return none
-    return Kept(grams, before, now, np.array(of.origin, np.int64))
+    return Kept(grams, groups, before, now, np.array(of.origin, np.int64))
+
+
+def _kept_groups(wanted: Wanted, grams: GramSet) -> Groups | None:
+    """The earlier groups, where the wanted ones are unions of them."""
+    layout = wanted.store.layout
+    members = grams.partition.members
+    if grams.groups_hold is None:
+        members = Partition.of_names(grams.groups, layout.modules).members
+    if not refines(members, Partition.of(layout, wanted.groups).members):
+        return None
+    modules = layout_modules(layout)
+    return {name: [modules[module] for module in members[name]] for name in grams.groups}
 
 
 def _planned(
@@ -169,7 +192,7 @@ def _planned(
         wanted.store,
         wanted.rows[order],
         wanted.representations,
-        groups=wanted.groups,
+        groups=kept.groups,
         n_kept=len(kept.now),
         origin=kept.origin,
         memory_gib=memory_gib,
@@ -183,17 +206,16 @@ def _identity(wanted: Wanted, kept: Kept, order: Positions, planned: GramPass) -
     return digest([wanted.identity, weights, len(kept.now), kept.origin.tolist(), sizes])
 
 
-def _carry_out(
-    planned: GramPass, ledger: Ledger, scheduler: Scheduler | None
-) -> tuple[Mapping[str, Mapping[str, Gram]], dict[str, Any]]:
-    n_saved = planned.n_saved(ledger)
+def _carry_out(planned: GramPass, ledger: Ledger, scheduler: Scheduler | None) -> dict[str, Any]:
+    saved = planned.n_saved(ledger)
+    n_saved = sum(saved.values())
     begun = time.monotonic()
     with progress("embed", planned.n_segments, "segments") as shown:
         if n_saved:
             shown.advance(n_saved)
-        sums = planned.run(scheduler, ledger, shown)
+        planned.fill(ledger, scheduler, shown, saved)
     receipts = ledger.receipts()
-    return sums, {
+    return {
         "n_segments": planned.n_segments,
         "n_resumed": n_saved,
         "wall_s": round(time.monotonic() - begun, 3),
@@ -207,19 +229,19 @@ def _carry_out(
 def _assembled(
     kept: Kept,
     order: Positions,
-    strips: Mapping[str, Mapping[str, Gram]],
+    strip: Gram | None,
     name: str,
     group: str,
 ) -> Gram:
-    """Kept products and new strips as one matrix (n, n), in the order of the table."""
+    """Kept products and a strip of new ones as one matrix (n, n), in the order of the table."""
     n, n_kept = len(order), len(kept.now)
     if kept.grams is None:
-        return strips[name][group]
+        assert strip is not None
+        return strip
     whole = np.empty((n, n))
     before = kept.grams.sums[name][group]
     whole[:n_kept, :n_kept] = before[np.ix_(kept.before, kept.before)]
-    if n_kept < n:
-        strip = strips[name][group]
+    if strip is not None:
         whole[n_kept:] = strip
         whole[:n_kept, n_kept:] = strip[:, :n_kept].T
         square = whole[n_kept:, n_kept:]

@@ -10,7 +10,7 @@ from lorastyle.embedding.coverage import coverage, shared_cosine
 from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.gram_pass import compute_sums
-from lorastyle.embedding.groups import module_groups, sub_network_groups
+from lorastyle.embedding.groups import groups_for, sub_network_groups
 from lorastyle.embedding.placing import Others, place_updates
 from lorastyle.embedding.style_space import build_space
 from lorastyle.embedding.update import Wanted, update_grams
@@ -103,6 +103,10 @@ def table_of(store: IngestedStore, adapters: list[Adapter]) -> pd.DataFrame:
     return table.loc[[adapter.name for adapter in adapters]].reset_index(drop=True)
 
 
+def by_module(layout):
+    return groups_for(layout, layout.modules)
+
+
 def wanted(
     store: IngestedStore,
     table: pd.DataFrame,
@@ -171,7 +175,7 @@ def test_others_are_placed_where_the_space_put_them(store, adapters, tmp_path, r
 
 def test_unions_of_single_modules_know_their_energies(store, adapters, tmp_path):
     table = table_of(store, adapters)
-    grams = update_grams(wanted(store, table, module_groups), tmp_path / "e").grams
+    grams = update_grams(wanted(store, table, by_module), tmp_path / "e").grams
     np.testing.assert_allclose(
         grams.matrix("delta", "full"), explicit(adapters, PARTS["full"]), atol=2e-6
     )

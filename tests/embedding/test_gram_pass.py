@@ -11,11 +11,10 @@ from lorastyle.adapters.layout import AdapterLayout, TargetModule
 from lorastyle.embedding import blocks, gram_pass
 from lorastyle.embedding.blocks import origin_rows
 from lorastyle.embedding.gram_pass import compute_sums, cross_of, gram_of
-from lorastyle.embedding.groups import module_groups
+from lorastyle.embedding.groups import groups_for
 from lorastyle.embedding.spectrum import centred
 from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError, StoreError
-from lorastyle.progress import Silent
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.store.adapter_store import AdapterStore
 from lorastyle.store.vectors import AdapterVectors
@@ -102,7 +101,7 @@ def test_strips_of_new_rows_are_the_last_rows_of_the_whole(store, rows, represen
 
 
 def test_modules_add_up_to_their_sub_network(store, rows):
-    by_module = compute_sums(store, rows, groups=module_groups(store.layout))
+    by_module = compute_sums(store, rows, groups=groups_for(store.layout, store.layout.modules))
     whole = compute_sums(store, rows)
     for representation, sums in whole.items():
         for sub_network, gram in sums.items():
@@ -179,7 +178,7 @@ def test_parts_are_added_up_as_they_come_and_do_not_pile_up(monkeypatch, n_worke
 
     monkeypatch.setattr(gram_pass, "_add", noted_add)
     tasks = {name: [part] * 10 for name in "abc"}
-    sums = gram_pass._run(tasks, gram_pass.Share(n_workers, 2**20), None, None, Silent())
+    sums = gram_pass._run(tasks, gram_pass.Share(n_workers, 2**20), None)
     waiting = np.cumsum([1 if event == "part" else -1 for event in events])
     assert waiting.max() <= n_workers + 1
     assert all((gram == 10).all() for gram in sums.values())
