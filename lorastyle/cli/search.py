@@ -10,7 +10,6 @@ import click
 from lorastyle.cli.answer import Answer, answer_options, respond
 from lorastyle.cli.compare import WORDS
 from lorastyle.cli.opening import RUN
-from lorastyle.records import SUB_NETWORKS
 from lorastyle.report.words import space_name
 
 if TYPE_CHECKING:
@@ -34,8 +33,9 @@ SHOWN = 10
 @click.option(
     "--subnetwork",
     "sub_network",
-    type=click.Choice(("full", *SUB_NETWORKS)),
-    help="Default: the sweep's best.",
+    metavar="EXPRESSION",
+    help="As in feed_forward, or full-cross_attention: docs/sub-networks.md. Default: the sweep's "
+    "best.",
 )
 @click.option(
     "--components", type=click.IntRange(min=1), help="Principal components. Default: the sweep's."

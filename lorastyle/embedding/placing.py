@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lorastyle.adapters.module_sets import modules_of
 from lorastyle.embedding.coverage import Energies, coverage
 from lorastyle.embedding.gram_pass import cross_updates
-from lorastyle.embedding.groups import sub_network_groups
-from lorastyle.embedding.measures import MEASURES
+from lorastyle.embedding.groups import Groups, sub_network_groups
+from lorastyle.embedding.measures import measure_of
 from lorastyle.embedding.style_space import Scores, StyleSpace
 from lorastyle.errors import StageError
 from lorastyle.store.cohorts import Cohort, Source
@@ -57,9 +58,7 @@ def place_updates(
     """
     if space.representation == "factors":
         raise StageError("updates cannot be placed in a space of 'factors', only of 'delta'")
-    groups = sub_network_groups(source.layout)
-    if space.sub_network != "full":
-        groups = {space.sub_network: groups[space.sub_network]}
+    groups = _groups(source, space.sub_network)
     sums = cross_updates(
         source,
         space.fit_rows,
@@ -75,7 +74,17 @@ def place_updates(
             f"the adapter changes none of the {len(names)} modules of the {space.sub_network} "
             "network; search another sub-network"
         )
-    similarity = MEASURES[space.representation].similarity(sums, theirs, ours)
+    similarity = measure_of(space.representation).similarity(sums, theirs, ours)
     return Placed(
         space.project(similarity, calibrated=calibrated), coverage(theirs, ours).mean(axis=1)
     )
+
+
+def _groups(source: Source, sub_network: str) -> Groups:
+    """The modules of an expression, by sub-network."""
+    wanted = set(modules_of(sub_network, source.layout.targets))
+    chosen = {
+        name: [module for module in modules if module.name in wanted]
+        for name, modules in sub_network_groups(source.layout).items()
+    }
+    return {name: modules for name, modules in chosen.items() if modules}

@@ -1,6 +1,8 @@
 """The gallery: where every adapter of a run lies in a style space, trained or ingested.
 
-search/REPRESENTATION.SUBNETWORK.npz     made when first searched, kept while nothing changes
+search/REPRESENTATION.SUBNETWORK.npz          made when first searched, kept while nothing changes
+search/REPRESENTATION.SUBNETWORK.FORM.npz     the same in another form of calibration
+search/spaces/REPRESENTATION.SUBNETWORK/      a space that the embedding left out
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lorastyle.adapters.module_sets import modules_of
+from lorastyle.config import CalibrationForm
 from lorastyle.embedding.coverage import Energies
 from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.placing import Others, place_updates
@@ -25,14 +29,15 @@ from lorastyle.embedding.space_file import (
     table_to_facts,
     write_archive,
 )
-from lorastyle.embedding.spaces import load_space
 from lorastyle.embedding.stage import open_source
 from lorastyle.embedding.style_space import StyleSpace
 from lorastyle.records import INGESTED, Role, digest
 from lorastyle.runs import Run
+from lorastyle.search.spaces import open_space
 from lorastyle.store.adapter_store import TABLE_COLUMNS, digest_of_contents
 from lorastyle.store.cohorts import Source, bytes_of, cohorts_of
 from lorastyle.store.ingested import IngestedStore
+from lorastyle.sub_networks import file_name
 
 Matrix = npt.NDArray[np.float64]
 
@@ -62,16 +67,26 @@ class Gallery:
         return self.table["role"].isin(GALLERY_ROLES).to_numpy()
 
 
-def open_gallery(run: Run, representation: str, sub_network: str) -> Gallery:
+def open_gallery(
+    run: Run,
+    representation: str,
+    sub_network: str,
+    calibration: CalibrationForm | None = None,
+) -> Gallery:
     """The gallery in this space, from what an earlier search kept where that is still true.
 
     Otherwise ingested adapters that the space was not fitted on are placed, by a pass over
-    those it was. Raises StageError where there is no such space.
+    those it was. `calibration` defaults to the embedding's. Raises StageError where there is
+    neither such a space nor the Gram matrix to make it from.
     """
-    space = load_space(run.embedding_path, "retrieval", representation, sub_network)
+    space = open_space(run, representation, sub_network)
+    name = f"{representation}.{file_name(sub_network)}"
+    if calibration not in (None, run.experiment.embedding.calibration_form):
+        space = space.calibrated_as(calibration)
+        name += f".{calibration}"
     ingested = IngestedStore.find(run.ingested_path) if representation != "factors" else None
     identity = _identity(run, ingested)
-    path = run.search_path / f"{representation}.{sub_network}.npz"
+    path = run.search_path / f"{name}.npz"
     kept = read_kept(path, identity, partial(_parse, space))
     if kept is not None:
         return kept
@@ -121,19 +136,12 @@ def _unplaced(space: StyleSpace, source: Source, ingested: IngestedStore) -> pd.
 
     What changes nothing in the space's sub-network has no place in it.
     """
+    modules = modules_of(space.sub_network, source.layout.targets)
     table = ingested.table()
     table = table[~table["row"].isin(space.table["row"])]
-    energies = energies_of(ingested, table["row"]).within(_modules(space, source))
+    energies = energies_of(ingested, table["row"]).within(modules)
     table = table.iloc[np.flatnonzero(energies.any(axis=1))].reset_index(drop=True)
     return None if table.empty else table
-
-
-def _modules(space: StyleSpace, source: Source) -> list[str]:
-    return [
-        module.name
-        for module in source.layout.targets
-        if space.sub_network in ("full", module.sub_network)
-    ]
 
 
 def _save(path: Path, gallery: Gallery, identity: str) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lorastyle.adapters.layout import FactorKey
+from lorastyle.adapters.module_sets import column_ranges, modules_of
 from lorastyle.adapters.updates import Adapter, ModuleKey
 from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.placing import Others, place_updates
 from lorastyle.embedding.projection import project_adapters
 from lorastyle.embedding.stage import open_source
 from lorastyle.errors import LayoutMismatchError
-from lorastyle.records import SUB_NETWORKS
 from lorastyle.runs import Run
 from lorastyle.search.gallery import Gallery, by_sketch
 from lorastyle.search.sketches import SketchPlacer, run_sketches
@@ -69,12 +69,10 @@ class Query:
             return ("factors", "delta-aligned", "delta"), ""
         return ("delta-aligned", "delta"), reason
 
-    @property
-    def sub_networks(self) -> tuple[str, ...]:
-        """`full`, and the sub-networks it changes."""
-        names = {module.name: module.sub_network for module in self.source.layout.targets}
-        changed = {names.get(key.module) for key in self.adapter.updates if key.network == "unet"}
-        return ("full", *(name for name in SUB_NETWORKS if name in changed))
+    def changes(self, sub_network: str) -> bool:
+        """Whether it changes a module of an expression: else it has no place in its space."""
+        names = modules_of(sub_network, self.source.layout.targets)
+        return any(ModuleKey("unet", name) in self.adapter.updates for name in names)
 
     def place(self, run: Run, gallery: Gallery) -> Place:
         """Its scores in the gallery's space, calibrated as for retrieval."""
@@ -101,7 +99,8 @@ class Query:
 
     def _place_by_sketch(self, run: Run, gallery: Gallery) -> Place:
         """With estimated cosines, from memory: the exact ones would read every adapter."""
-        placer = SketchPlacer(gallery.space, run_sketches(run, gallery.space.fit_rows))
+        sketches = run_sketches(run, gallery.space.fit_rows)
+        placer = SketchPlacer(gallery.space, sketches, self.source.layout.targets)
         scores, share = placer.place(self.adapter)
         return Place(scores, share, "sketch")
 
@@ -130,8 +129,7 @@ class Query:
     def _vector(self, store: AdapterStore, sub_network: str) -> npt.NDArray[np.float32]:
         layout = store.layout
         vector = layout.flatten(_factors(store, self.adapter), self.adapter.name)
-        (columns,) = layout.columns(sub_network)
-        return vector[columns]
+        return np.concatenate([vector[part] for part in column_ranges(sub_network, layout)])
 
 
 def _fitting(source: Source, adapter: Adapter, directory: Path) -> IngestedStore:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lorastyle.adapters.formats.read import read_adapter
+from lorastyle.adapters.module_sets import expand
 from lorastyle.adapters.updates import Adapter
 from lorastyle.embedding.gram import GramSet
 from lorastyle.errors import StageError
@@ -27,6 +28,7 @@ from lorastyle.search.verdicts import (
     compare_adapters,
 )
 from lorastyle.store.members import read_member
+from lorastyle.sub_networks import check
 
 N_COMPARED = 8
 """Nearest adapters that are compared with the query itself, to find duplicates."""
@@ -114,14 +116,15 @@ def search(
 ) -> SearchResult:
     """Rank the adapters of an embedded run by how near a file's style is to theirs.
 
-    The file may be of another format, rank or initialisation. Raises AdapterFileError for
-    a file that cannot be read, LayoutMismatchError for one of another base model,
-    StageError before embedding.
+    The file may be of another format, rank or initialisation; `sub_network` may be any
+    expression. Raises AdapterFileError for a file that cannot be read, LayoutMismatchError
+    for one of another base model, StageError before embedding, ConfigError for no expression.
     """
     run.pull("embed", "sweep")
     adapter = read_adapter(path, base_weights=base_weights(run))
     if adapter.facts.get("empty"):
         raise StageError(f"{path} changes nothing: all its updates are zero; there is no style")
+    wanted = None if sub_network is None else check(sub_network)
     query = Query.of(run, adapter)
     representations, reason = query.possible()
     if representation is None and is_large(query.source, GramSet.load(run.embedding_path).rows):
@@ -129,15 +132,23 @@ def search(
     setting = choose_setting(
         run,
         representations=representations,
-        sub_networks=query.sub_networks,
+        sub_networks=_sub_networks(run, query, wanted),
         representation=representation,
-        sub_network=sub_network,
+        sub_network=wanted,
         reason=reason,
     )
-    gallery = open_gallery(run, setting.representation, setting.sub_network)
+    gallery = open_gallery(run, setting.representation, setting.sub_network, setting.calibration)
     count = _count(run, gallery, setting, n_components)
     place = query.place(run, gallery)
     return _answer(run, query, gallery, place, setting, count, top_k)
+
+
+def _sub_networks(run: Run, query: Query, wanted: str | None) -> tuple[str, ...]:
+    """Those of the run, and the wanted one, in whose spaces the query has a place."""
+    settings = run.experiment
+    named = (*settings.embedding.sub_networks, *(settings.sweep.sub_networks or ()))
+    asked = expand((*named, *filter(None, [wanted])), query.source.layout.targets)
+    return tuple(expression for expression in asked if query.changes(expression))
 
 
 def _count(run: Run, gallery: Gallery, setting: SpaceChoice, wanted: int | None) -> int:

@@ -17,6 +17,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from lorastyle.adapters.layout import TargetModule
+from lorastyle.adapters.module_sets import modules_of
 from lorastyle.adapters.naming import part_of
 from lorastyle.adapters.sketch import VERSION, SketchedModule, SketchPlan, SketchSet
 from lorastyle.adapters.updates import Adapter, ModuleKey
@@ -78,11 +80,13 @@ def run_sketches(run: Run, rows: Rows) -> SketchSet:
 class SketchPlacer:
     """Places adapters in a `delta` space by their sketches; ready for many queries.
 
-    `sketches` are those of the space's fit adapters, in their order.
+    `sketches` are those of the space's fit adapters, in their order. `targets` are all modules
+    of the layout, by which the space's sub-network is told; by default those that are sketched.
     """
 
     space: StyleSpace
     sketches: SketchSet
+    targets: Sequence[TargetModule] = ()
 
     def place(self, adapter: Adapter) -> tuple[Scores, float]:
         """Calibrated scores (k,), and the share of the updates that was compared.
@@ -136,7 +140,17 @@ class SketchPlacer:
         return bool(self.sketches.present[:, self._modules].all())
 
     def _wanted(self, key: ModuleKey) -> bool:
-        return self.space.sub_network in ("full", part_of(*key))
+        if self.space.sub_network == "full":
+            return True
+        return key.network == "unet" and key.module in self._chosen
+
+    @cached_property
+    def _chosen(self) -> frozenset[str]:
+        sketched = [
+            TargetModule(module.key.module, part_of(*module.key), *module.shape)
+            for module in self.sketches.plan.modules
+        ]
+        return frozenset(modules_of(self.space.sub_network, self.targets or sketched))
 
 
 def _save(path: Path, sketches: SketchSet, identity: str) -> None:
