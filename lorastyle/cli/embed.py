@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +13,9 @@ import click
 from lorastyle.cli.answer import Answer, respond
 from lorastyle.cli.opening import open_run
 from lorastyle.cli.stages import carry_out_stages, describe, experiment_options, line
-from lorastyle.records import SUB_NETWORKS
+from lorastyle.errors import ConfigError
 from lorastyle.report.words import duration, size
+from lorastyle.sub_networks import check_entry
 
 UNITS = {"": 2**30, "B": 1, "kB": 1e3, "KiB": 2**10, "MB": 1e6, "MiB": 2**20}
 UNITS |= {"GB": 1e9, "GiB": 2**30, "TB": 1e12, "TiB": 2**40}
@@ -34,6 +36,18 @@ class Memory(click.ParamType):  # type: ignore[type-arg]
         return float(found[1]) * unit / 2**30
 
 
+class SubNetwork(click.ParamType):  # type: ignore[type-arg]
+    """An expression of sub-networks, or a family of them."""
+
+    name = "sub-network"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_entry(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command(name="embed")
 @click.option(
     "--representation",
@@ -47,8 +61,9 @@ class Memory(click.ParamType):  # type: ignore[type-arg]
     "--subnetwork",
     "sub_networks",
     multiple=True,
-    type=click.Choice(("full", *SUB_NETWORKS)),
-    help="Fit style spaces of this sub-network only; may be repeated. Default: the run's.",
+    type=SubNetwork(),
+    help="Fit style spaces of this sub-network only, as in feed_forward, full-cross_attention or "
+    "by-projection; may be repeated. Default: the run's.",
 )
 @click.option(
     "--components", type=click.IntRange(min=1), help="Principal components to keep, at most."
@@ -113,7 +128,8 @@ def _settings(
     if representations:
         chosen.append(f"embedding.representations=[{', '.join(representations)}]")
     if sub_networks:
-        chosen.append(f"embedding.sub_networks=[{', '.join(sub_networks)}]")
+        # Quoted: `*` and `&` are signs of YAML too.
+        chosen.append(f"embedding.sub_networks={json.dumps(sub_networks)}")
     if components is not None:
         chosen.append(f"embedding.max_components={components}")
     if memory is not None:
@@ -144,8 +160,6 @@ def pass_line(record: Mapping[str, Any]) -> str:
 
 
 def _record(directory: Path) -> dict[str, Any] | None:
-    import json
-
     from lorastyle.embedding.stage import PASS_FILE
 
     path = directory / PASS_FILE

@@ -1,6 +1,6 @@
 """The style spaces of a run: fitted and calibrated as soon as the Gram matrices are there.
 
-spaces/TASK/REPRESENTATION.SUBNETWORK.npz
+spaces/TASK/REPRESENTATION.SUBNETWORK.npz, the sub-network as `sub_networks.file_name` has it
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from lorastyle.config import Experiment
 from lorastyle.embedding.components import write_components
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.style_space import StyleSpace, Task, space_of
+from lorastyle.embedding.wanted import embedded_products
 from lorastyle.errors import StageError, TooFewAdaptersError
 from lorastyle.progress import progress
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore
+from lorastyle.sub_networks import file_name
 
 DIRECTORY = "spaces"
 
@@ -35,7 +37,7 @@ class Written:
 
 def space_path(directory: Path, task: Task, representation: str, sub_network: str) -> Path:
     """Where a space lies in a run's `embedding` directory."""
-    return directory / DIRECTORY / task / f"{representation}.{sub_network}.npz"
+    return directory / DIRECTORY / task / f"{representation}.{file_name(sub_network)}.npz"
 
 
 def load_space(directory: Path, task: Task, representation: str, sub_network: str) -> StyleSpace:
@@ -43,7 +45,7 @@ def load_space(directory: Path, task: Task, representation: str, sub_network: st
     path = space_path(directory, task, representation, sub_network)
     if not path.is_file():
         there = sorted(
-            f"{found.parent.name}/{found.stem.replace('.', '/')}"
+            f"{found.parent.name}/{found.stem.replace('.', '/', 1)}"
             for found in (directory / DIRECTORY).glob("*/[!.]*.npz")
         )
         raise StageError(
@@ -74,11 +76,13 @@ def write_spaces(grams: GramSet, directory: Path, experiment: Experiment) -> Wri
 
 
 def _wanted(grams: GramSet, experiment: Experiment) -> Iterator[tuple[Task, str, str]]:
-    there = [name for name in experiment.embedding.sub_networks if name in grams.sub_networks]
-    for representation in grams.representations:
-        for sub_network in there:
-            for task in get_args(Task):
-                yield task, representation, sub_network
+    """What `embedding` asks for; matrices that only the sweep asks for have no space."""
+    products = embedded_products(experiment, grams.targets)
+    for representation in products.representations:
+        for sub_network in products.expressions:
+            if grams.has(representation, sub_network):
+                for task in get_args(Task):
+                    yield task, representation, sub_network
 
 
 def write_all_components(run: Run, *, scheduler: Callable[..., Any] | None = None) -> list[Path]:

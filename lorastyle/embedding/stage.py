@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
+from lorastyle.adapters.layout import AdapterLayout
+from lorastyle.config import Experiment
 from lorastyle.corpus.stage import read_plan
 from lorastyle.embedding.bucket_ledger import BucketLedger
 from lorastyle.embedding.gram_pass import Scheduler
-from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.groups import groups_for
 from lorastyle.embedding.ledger import Ledger
 from lorastyle.embedding.spaces import write_spaces
 from lorastyle.embedding.update import LEDGER, Wanted, update_grams
+from lorastyle.embedding.wanted import embedded_products, wanted_products
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.records import AdapterSpec
 from lorastyle.runs import Run, StageOutcome, carry_out, write_json
@@ -35,16 +39,46 @@ def embed(run: Run, *, scheduler: Scheduler | None = None, force: bool = False) 
     that are zero, not finite or failed are left out and named, never averaged in.
     Raises StageError before training is finished.
     """
+    return _carry_out(run, scheduler, lambda _: force)
+
+
+def bring_up_to_date(run: Run, scheduler: Scheduler | None = None) -> StageOutcome:
+    """Embed unless it is done, anew where the adapters or what is wanted of them changed.
+
+    Products that are still true are kept.
+    """
+    return _carry_out(run, scheduler, lambda state: state == "stale")
+
+
+def _carry_out(
+    run: Run, scheduler: Scheduler | None, is_forced: Callable[[str], bool]
+) -> StageOutcome:
     upstream = "train" if run.is_planned else "ingest"
     before = run.upstream_hash(upstream)
     store = open_source(run)
+    swept = _swept(run.experiment, store.layout)
     inputs = {
         upstream: before,
         "store": digest_of_contents(store),
         "embedding": run.experiment.embedding.model_dump(mode="json"),
         "calibration": run.experiment.protocol.calibration,
+        **({"sweep": swept} if swept else {}),
     }
+    force = is_forced(run.status("embed", inputs).state)
     return carry_out(run, "embed", inputs, lambda: _embed(run, store, scheduler), force=force)
+
+
+def _swept(experiment: Experiment, layout: AdapterLayout) -> dict[str, list[str]]:
+    """What only the sweep asks for, where that takes more matrices; else nothing."""
+    own = embedded_products(experiment, layout.targets)
+    wanted = wanted_products(experiment, layout.targets)
+    representations = [name for name in wanted.representations if name not in own.representations]
+    sub_networks = [name for name in wanted.expressions if name not in own.expressions]
+    groups = (groups_for(layout, products.expressions) for products in (own, wanted))
+    # A union of what is there takes no pass: embeddings that can answer stay current.
+    if not representations and len({tuple(names) for names in groups}) == 1:
+        return {}
+    return {"representations": representations, "sub_networks": sub_networks}
 
 
 def open_source(run: Run) -> Source:
@@ -64,15 +98,17 @@ def _embed(run: Run, store: Source, scheduler: Scheduler | None) -> dict[str, An
             f"{run.location} has {len(table)} usable adapters, an embedding needs at least 2; "
             "see `lorastyle inspect` for what became of the others"
         )
-    experiment = run.experiment
+    experiment, targets = run.experiment, store.layout.targets
+    own, wanted = embedded_products(experiment, targets), wanted_products(experiment, targets)
+    swept = _swept(experiment, store.layout)
     records = store.committed()
     update = update_grams(
         Wanted(
             store,
             table,
             [str(records[int(row)].checksum) for row in table["row"]],
-            experiment.embedding.representations,
-            sub_network_groups(store.layout),
+            wanted.representations,
+            groups_for(store.layout, wanted.expressions),
         ),
         run.embedding_path,
         memory_gib=experiment.compute.memory_gib,
@@ -85,8 +121,9 @@ def _embed(run: Run, store: Source, scheduler: Scheduler | None) -> dict[str, An
     return {
         "n_adapters": len(table),
         "d": store.layout.size,
-        "representations": list(grams.representations),
-        "sub_networks": list(grams.sub_networks),
+        "representations": list(own.representations),
+        "sub_networks": list(own.expressions),
+        **({"swept": swept} if swept else {}),
         "digest": grams.digest(),
         "n_spaces": len(written.n_components),
         "absent_spaces": dict(written.absent),

@@ -11,7 +11,7 @@ import pytest
 from lorastyle.config import parse_experiment
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.spaces import load_space
-from lorastyle.embedding.stage import embed
+from lorastyle.embedding.stage import bring_up_to_date, embed
 from lorastyle.errors import StageError, StoreError, TooFewAdaptersError
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore
@@ -112,3 +112,55 @@ def test_nothing_to_embed_is_said(run, store, specs):
 def test_a_run_without_store_is_said(run):
     with pytest.raises(StoreError, match="is not an adapter store"):
         embed(run)
+
+
+def swept(run: Run, **sweep) -> Run:
+    """The same run, whose sweep asks for something."""
+    values = {"compute": {"memory_gib": 0.1}, "sweep": sweep}
+    return Run.create(run.directory, parse_experiment(values), force=True)
+
+
+def test_what_the_sweep_tries_is_embedded_and_has_no_space(run, store, specs):
+    fill(store, specs)
+    plain = embed(run).outputs
+    assert "swept" not in plain
+    assert plain["sub_networks"] == ["full", "feed_forward", "self_attention", "cross_attention"]
+    wider = swept(run, sub_networks=["to_q", "full", "mid"], truncated_ranks=[1])
+    with pytest.raises(StageError, match=r"changed \(sweep\)"):
+        embed(wider)
+    outputs = bring_up_to_date(wider).outputs
+    assert outputs["swept"] == {"representations": ["delta@1"], "sub_networks": ["to_q"]}
+    assert (outputs["representations"], outputs["n_spaces"]) == (["factors", "delta"], 16)
+    grams = GramSet.load(run.embedding_path)
+    assert grams.has("delta@1", "to_q") and grams.has("factors", "feed_forward+to_q")
+    assert bring_up_to_date(wider).skipped
+
+
+def test_a_union_of_what_is_embedded_takes_no_other_embedding(run, store, specs):
+    fill(store, specs)
+    embed(run)
+    assert embed(swept(run, sub_networks=["attention", "full-cross_attention"])).skipped
+
+
+def test_matrices_that_are_finer_than_what_is_wanted_are_kept(run, store, specs):
+    fill(store, specs)
+    finer = swept(run, sub_networks=["by-module"])
+    digest = embed(finer).outputs["digest"]
+    plain = embed(swept(run), force=True).outputs
+    record = json.loads((run.embedding_path / "pass.json").read_text())
+    assert (record["n_new"], plain["digest"]) == (0, digest)
+    assert GramSet.load(run.embedding_path).has("delta", "block1.*")
+
+
+def test_a_style_space_of_any_union_is_written_and_read(run, store, specs):
+    fill(store, specs)
+    networks = ["full-cross_attention", "block*.attn1.*&to_q", "down.1"]
+    values = {"embedding": {"sub_networks": networks}, "compute": {"memory_gib": 0.1}}
+    unions = Run.create(run.directory, parse_experiment(values), force=True)
+    outputs = embed(unions).outputs
+    assert outputs["sub_networks"] == networks[:2]
+    for name in networks[:2]:
+        space = load_space(run.embedding_path, "retrieval", "factors", name)
+        assert space.sub_network == name
+    with pytest.raises(StageError, match=r"no style space retrieval/factors/down\.1"):
+        load_space(run.embedding_path, "retrieval", "factors", "down.1")
