@@ -11,21 +11,21 @@ the paper and we report a spread over seeds.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
-from lorastyle.errors import TooFewAdaptersError
 from lorastyle.evaluation.agreement import (
-    adjusted_rand_index,
+    adjusted_rand_indices,
+    contingencies,
     encode,
-    normalized_mutual_information,
+    normalized_mutual_informations,
 )
+from lorastyle.evaluation.kmeans import k_means
 from lorastyle.evaluation.labelled import FloatArray, LabelledVectors
+from lorastyle.evaluation.squares import nearest_centroids
 
 IntArray = NDArray[np.int64]
 FIT = "train"
@@ -71,19 +71,8 @@ def fit_centroids(vectors: FloatArray, n_clusters: int, seed: int) -> tuple[IntA
 
     Raises TooFewAdaptersError if there are fewer vectors than clusters.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    if len(vectors) < n_clusters:
-        raise TooFewAdaptersError(
-            f"{len(vectors)} adapters cannot make {n_clusters} clusters; "
-            f"train at least one adapter per artist"
-        )
-    with warnings.catch_warnings():
-        # Coinciding vectors leave clusters empty; that shows in the score.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        means = KMeans(n_clusters, n_init=1, random_state=seed).fit(vectors)
-    return np.asarray(means.labels_, np.int64), np.asarray(means.cluster_centers_)
+    clusters = k_means(vectors, n_clusters, [seed])
+    return clusters.labels[0], clusters.centroids[0]
 
 
 def assign(vectors: FloatArray, centroids: FloatArray) -> IntArray:
@@ -92,8 +81,7 @@ def assign(vectors: FloatArray, centroids: FloatArray) -> IntArray:
     >>> assign(np.array([[0.1], [0.9]]), np.array([[0.0], [1.0]]))
     array([0, 1])
     """
-    distance: FloatArray = cdist(vectors, centroids, "sqeuclidean")
-    return np.asarray(distance.argmin(axis=1), dtype=np.int64)
+    return np.asarray(nearest_centroids(vectors, centroids[None])[0])
 
 
 def seed_scores(
@@ -103,21 +91,13 @@ def seed_scores(
 
     All sets of one seed are judged by the same centroids. Empty sets are left out.
     """
-    n_clusters = len(np.unique(fit.artists))
-    present = {name: part for name, part in held_out.items() if len(part)}
-    truths = {FIT: encode(fit.artists)} | {
-        name: encode(part.artists) for name, part in present.items()
-    }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in truths}
-    for seed in range(n_seeds):
-        labels, centroids = fit_centroids(fit.vectors, n_clusters, seed)
-        found[FIT].append(_agreement(truths[FIT], labels))
-        for name, part in present.items():
-            found[name].append(_agreement(truths[name], assign(part.vectors, centroids)))
-    return {
-        name: SeedScores(*(np.array(values) for values in zip(*pairs, strict=True)))
-        for name, pairs in found.items()
-    }
+    clusters = k_means(fit.vectors, len(np.unique(fit.artists)), range(n_seeds))
+    scores = {FIT: _agreement(fit.artists, clusters.labels)}
+    for name, part in held_out.items():
+        if len(part):
+            labels = nearest_centroids(part.vectors, clusters.centroids)
+            scores[name] = _agreement(part.artists, labels)
+    return scores
 
 
 def cluster_scores(
@@ -130,5 +110,6 @@ def cluster_scores(
     }
 
 
-def _agreement(truth: IntArray, labels: IntArray) -> tuple[float, float]:
-    return adjusted_rand_index(truth, labels), normalized_mutual_information(truth, labels)
+def _agreement(artists: NDArray[np.str_], labels: IntArray) -> SeedScores:
+    tables = contingencies(encode(artists), labels)
+    return SeedScores(adjusted_rand_indices(tables), normalized_mutual_informations(tables))

@@ -84,8 +84,24 @@ def rank(
     >>> rank(np.array([[0.5, 0.1, 0.5]]), np.array(["a"]), np.array(["a", "b", "a"]))
     array([[False,  True,  True]])
     """
-    order = np.argsort(distance, axis=1, kind="stable")
     relevant = query_artists[:, None] == gallery_artists[None, :]
+    if not (distance >= 0).all():
+        return _ranked_stably(distance, relevant)
+    # Non-negative doubles sort as whole numbers; the last bit, taken from the distance, carries
+    # the flag through a sort that moves nothing else. Adding 0 turns -0 into 0.
+    keys = (np.asarray(distance, np.float64) + 0.0).view(np.int64)
+    np.bitwise_or(keys & ~1, relevant, out=keys)
+    keys.sort(axis=1)
+    # Neighbours that differ in the flag alone: the order of the two is the gallery's to decide.
+    tied = np.flatnonzero(((keys[:, 1:] ^ keys[:, :-1]) == 1).any(axis=1))
+    ranked = (keys & 1).astype(np.bool_)
+    if len(tied):
+        ranked[tied] = _ranked_stably(distance[tied], relevant[tied])
+    return ranked
+
+
+def _ranked_stably(distance: FloatArray, relevant: BoolArray) -> BoolArray:
+    order = np.argsort(distance, axis=1, kind="stable")
     return np.asarray(np.take_along_axis(relevant, order, axis=1))
 
 
@@ -97,8 +113,7 @@ def average_precision(ranked: BoolArray) -> FloatArray:
     >>> average_precision(np.array([[True, False, True]])).round(3)
     array([0.833])
     """
-    n_relevant = ranked.sum(axis=1)
-    return _ratio(_precision_at_hits(ranked).sum(axis=1), n_relevant)
+    return score_ranking(ranked, ranked.shape[1]).average_precision
 
 
 def average_precision_at_k(ranked: BoolArray, top_k: int) -> FloatArray:
@@ -107,9 +122,7 @@ def average_precision_at_k(ranked: BoolArray, top_k: int) -> FloatArray:
     >>> average_precision_at_k(np.array([[True, False, False, True]]), top_k=2)
     array([1.])
     """
-    first = ranked[:, :top_k]
-    precision = _precision_at_hits(first).sum(axis=1) / np.maximum(first.sum(axis=1), 1)
-    return np.where(ranked.any(axis=1), precision, np.nan)
+    return score_ranking(ranked, top_k).average_precision_at_k
 
 
 def recall_at_k(ranked: BoolArray, top_k: int) -> FloatArray:
@@ -118,15 +131,27 @@ def recall_at_k(ranked: BoolArray, top_k: int) -> FloatArray:
     >>> recall_at_k(np.array([[True, False, False, True]]), top_k=2)
     array([0.5])
     """
-    return _ratio(ranked[:, :top_k].sum(axis=1), ranked.sum(axis=1))
+    return score_ranking(ranked, top_k).recall_at_k
 
 
 def score_ranking(ranked: BoolArray, top_k: int) -> RetrievalScores:
     """All three numbers of each ranking."""
+    n_queries, n_gallery = ranked.shape
+    # Only ranks with a relevant adapter count, and they are few.
+    query, rank_before = np.divmod(np.flatnonzero(ranked), max(n_gallery, 1))
+    n_relevant = np.bincount(query, minlength=n_queries)
+    first_hit = np.cumsum(n_relevant) - n_relevant
+    precision = (np.arange(1, len(query) + 1) - first_hit[query]) / (rank_before + 1)
+    early = rank_before < top_k
+    n_early = np.bincount(query[early], minlength=n_queries)
+
+    def ratio(sums: NDArray[Any], counts: NDArray[Any]) -> FloatArray:
+        return np.where(n_relevant > 0, sums / np.maximum(counts, 1), np.nan)
+
     return RetrievalScores(
-        average_precision(ranked),
-        average_precision_at_k(ranked, top_k),
-        recall_at_k(ranked, top_k),
+        ratio(np.bincount(query, precision, n_queries), n_relevant),
+        ratio(np.bincount(query[early], precision[early], n_queries), n_early),
+        ratio(n_early, n_relevant),
     )
 
 
@@ -142,16 +167,6 @@ def retrieve(
         for name, part in queries.items()
         if len(part)
     }
-
-
-def _precision_at_hits(ranked: BoolArray) -> FloatArray:
-    """Precision at each rank that holds a relevant adapter, 0 at the others."""
-    ranks = np.arange(1, ranked.shape[1] + 1)
-    return np.where(ranked, np.cumsum(ranked, axis=1) / ranks, 0.0)
-
-
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> FloatArray:
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 def _unit(vectors: FloatArray) -> FloatArray:

@@ -6,9 +6,11 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from lorastyle.evaluation.agreement import (
     adjusted_rand_index,
-    contingency,
+    adjusted_rand_indices,
+    contingencies,
     encode,
     normalized_mutual_information,
+    normalized_mutual_informations,
 )
 
 pairs_of_labels = st.integers(1, 40).flatmap(
@@ -53,9 +55,28 @@ def test_nmi_worked_by_hand():
     assert normalized_mutual_information(truth, found) == pytest.approx(1 / 1.25)
 
 
-def test_a_contingency_table_counts_pairs():
-    table = contingency(np.array([0, 0, 1]), np.array([1, 1, 0]))
-    np.testing.assert_array_equal(table, [[0, 2], [1, 0]])
+def test_contingency_tables_count_pairs():
+    tables = contingencies(np.array([0, 0, 1]), np.array([[1, 1, 0], [0, 1, 1]]))
+    np.testing.assert_array_equal(tables, [[[0, 2], [1, 0]], [[1, 1], [0, 1]]])
+
+
+@given(st.integers(1, 30), st.integers(1, 5), st.integers(1, 8), st.integers(0, 1000))
+def test_many_labellings_at_once_score_as_each_alone_by_scikit_learn(n, m, n_labels, seed):
+    rng = np.random.default_rng(seed)
+    truth, found = rng.integers(0, n_labels, n), rng.integers(0, n_labels, (m, n))
+    tables = contingencies(truth, found)
+    np.testing.assert_allclose(
+        adjusted_rand_indices(tables),
+        [adjusted_rand_score(truth, each) for each in found],
+        rtol=0,
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(
+        normalized_mutual_informations(tables),
+        [normalized_mutual_info_score(truth, each) for each in found],
+        rtol=0,
+        atol=1e-12,
+    )
 
 
 def test_labels_of_any_kind_become_integers():
@@ -67,4 +88,4 @@ def test_labels_of_any_kind_become_integers():
 )
 def test_labellings_that_do_not_fit_are_refused(truth, found):
     with pytest.raises(ValueError, match="cannot be compared"):
-        contingency(truth, found)
+        contingencies(truth, found[None])

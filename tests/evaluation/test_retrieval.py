@@ -60,6 +60,38 @@ def test_equal_distances_keep_gallery_order():
     np.testing.assert_array_equal(ranked, [[False, True, False, True]])
 
 
+def test_a_distance_of_minus_zero_is_zero():
+    ranked = rank(np.array([[0.0, -0.0]]), np.array(["a"]), np.array(["b", "a"]))
+    np.testing.assert_array_equal(ranked, [[False, True]])
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(1, 30),
+    st.sampled_from(["floats", "ties", "neighbours", "negative"]),
+    st.integers(0, 1000),
+)
+def test_rankings_equal_a_stable_sort(n_queries, n_gallery, kind, seed):
+    rng = np.random.default_rng(seed)
+    distance = {
+        "floats": lambda shape: rng.random(shape),
+        "ties": lambda shape: rng.integers(0, 4, shape).astype(float),
+        "neighbours": lambda shape: np.nextafter(0.5, rng.integers(0, 2, shape)),
+        "negative": lambda shape: rng.integers(-3, 3, shape) * 1e-17,
+    }[kind]((n_queries, n_gallery))
+    queries = rng.integers(0, 3, n_queries).astype(str)
+    gallery = rng.integers(0, 3, n_gallery).astype(str)
+    for row, artist, found in zip(distance, queries, rank(distance, queries, gallery), strict=True):
+        order = sorted(range(n_gallery), key=lambda item, row=row: row[item])
+        np.testing.assert_array_equal(found, [gallery[item] == artist for item in order])
+
+
+def test_ranking_leaves_the_distances_alone():
+    distance = np.array([[0.3, 0.1]])
+    rank(distance, np.array(["a"]), np.array(["a", "b"]))
+    np.testing.assert_array_equal(distance, [[0.3, 0.1]])
+
+
 def test_distances_equal_their_definitions():
     rng = np.random.default_rng(0)
     queries, gallery = rng.normal(size=(3, 5)), rng.normal(size=(4, 5))
