@@ -1,7 +1,7 @@
 """The gallery: where every adapter of a run lies in a style space, trained or ingested.
 
 search/REPRESENTATION.SUBNETWORK.npz          made when first searched, kept while nothing changes
-search/REPRESENTATION.SUBNETWORK.FORM.npz     the same in another form of calibration
+search/REPRESENTATION.SUBNETWORK.FORM.npz     the same, calibrated as the sweep chose
 search/spaces/REPRESENTATION.SUBNETWORK/      a space that the embedding left out
 """
 
@@ -33,7 +33,7 @@ from lorastyle.embedding.stage import open_source
 from lorastyle.embedding.style_space import StyleSpace
 from lorastyle.records import INGESTED, Role, digest
 from lorastyle.runs import Run
-from lorastyle.search.spaces import open_space
+from lorastyle.search.spaces import embedding_identity, open_space
 from lorastyle.store.adapter_store import TABLE_COLUMNS, digest_of_contents
 from lorastyle.store.cohorts import Source, bytes_of, cohorts_of
 from lorastyle.store.ingested import IngestedStore
@@ -76,12 +76,12 @@ def open_gallery(
     """The gallery in this space, from what an earlier search kept where that is still true.
 
     Otherwise ingested adapters that the space was not fitted on are placed, by a pass over
-    those it was. `calibration` defaults to the embedding's. Raises StageError where there is
-    neither such a space nor the Gram matrix to make it from.
+    those it was. `calibration` is the form of it, by default the space's own. Raises
+    StageError where there is neither such a space nor the Gram matrix to make it from.
     """
     space = open_space(run, representation, sub_network)
     name = f"{representation}.{file_name(sub_network)}"
-    if calibration not in (None, run.experiment.embedding.calibration_form):
+    if calibration is not None:
         space = space.calibrated_as(calibration)
         name += f".{calibration}"
     ingested = IngestedStore.find(run.ingested_path) if representation != "factors" else None
@@ -97,7 +97,7 @@ def open_gallery(
 
 def _identity(run: Run, ingested: IngestedStore | None) -> str:
     contents = digest_of_contents(ingested) if ingested is not None else None
-    return digest([run.upstream_hash("embed"), contents])
+    return digest([embedding_identity(run), contents])
 
 
 def _make(run: Run, space: StyleSpace, ingested: IngestedStore | None) -> Gallery:

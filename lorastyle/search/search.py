@@ -120,11 +120,11 @@ def search(
     expression. Raises AdapterFileError for a file that cannot be read, LayoutMismatchError
     for one of another base model, StageError before embedding, ConfigError for no expression.
     """
+    wanted = None if sub_network is None else check(sub_network)
     run.pull("embed", "sweep")
     adapter = read_adapter(path, base_weights=base_weights(run))
     if adapter.facts.get("empty"):
         raise StageError(f"{path} changes nothing: all its updates are zero; there is no style")
-    wanted = None if sub_network is None else check(sub_network)
     query = Query.of(run, adapter)
     representations, reason = query.possible()
     if representation is None and is_large(query.source, GramSet.load(run.embedding_path).rows):

@@ -14,6 +14,7 @@ from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.spaces import load_space, space_path
 from lorastyle.embedding.style_space import StyleSpace, space_of
 from lorastyle.errors import StageError
+from lorastyle.records import digest
 from lorastyle.runs import Run
 from lorastyle.sub_networks import file_name
 
@@ -43,6 +44,17 @@ def open_space(run: Run, representation: str, sub_network: str) -> StyleSpace:
     return space
 
 
+def embedding_identity(run: Run) -> str:
+    """What the spaces of a run follow from. Raises StageError before embedding.
+
+    The hash of the stage's output is that of the Gram matrices: settings of PCA and calibration
+    do not show in it.
+    """
+    before = run.upstream_hash("embed")
+    inputs = (run.manifest("embed") or {}).get("inputs")
+    return digest([before, inputs, run.experiment.embedding.model_dump(mode="json")])
+
+
 def _kept_path(run: Run, representation: str, sub_network: str) -> Path:
     name = f"{representation}.{file_name(sub_network)}"
-    return run.search_path / DIRECTORY / name / f"{run.upstream_hash('embed')[:_DIGITS]}.npz"
+    return run.search_path / DIRECTORY / name / f"{embedding_identity(run)[:_DIGITS]}.npz"

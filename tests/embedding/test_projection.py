@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 
+from lorastyle.embedding.calibration import Calibration
 from lorastyle.embedding.groups import sub_network_groups
 from lorastyle.embedding.projection import project_adapters
+from lorastyle.embedding.spectrum import Spectrum
 from lorastyle.embedding.style_space import StyleSpace, build_space
 from lorastyle.embedding.update import Wanted, update_grams
 from lorastyle.errors import StageError
 from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.vectors import AdapterVectors
+from lorastyle.store.vectors import AdapterVectors, UnionVectors
 
 
 @pytest.fixture
@@ -58,6 +62,33 @@ def test_unseen_adapters_are_placed_where_sklearn_places_them(store, specs, tmp_
     calibration = space.calibration
     by_hand = expected * calibration.scale[:20] + calibration.shift[:20]
     np.testing.assert_allclose(calibrated, by_hand, atol=1e-4 * np.abs(by_hand).max())
+
+
+@pytest.mark.parametrize("expression", ["full-cross_attention", "to_q+to_k", "block1.*+*.attn2.*"])
+def test_unions_of_columns_are_placed_where_sklearn_places_them(store, specs, tmp_path, expression):
+    """The modules' columns are several ranges, between which others lie."""
+    space = make_space(store, specs, tmp_path, "factors", "full")
+    wanted = {
+        "full-cross_attention": lambda name: "attn2" not in name,
+        "to_q+to_k": lambda name: "attn" in name,
+        "block1.*+*.attn2.*": lambda name: name.startswith("block1.") or "attn2" in name,
+    }[expression]
+    mask = np.zeros(store.size, bool)
+    for entry in store.layout.entries:
+        mask[entry.offset : entry.stop] = wanted(entry.module)
+    fit, new = store.read_rows(space.fit_rows), store.read_rows(range(len(specs), len(specs) + 5))
+    about = np.median(store.read_rows(space.origin), axis=0)
+    points = (fit - about)[:, mask].astype(np.float64)
+    spectrum = Spectrum(20).fit(points @ points.T)
+    unit = Calibration.identity(20)
+    union = dataclasses.replace(space, sub_network=expression, pca=spectrum, calibration=unit)
+    reference = PCA(20, svd_solver="full").fit(fit[:, mask].astype(np.float64))
+    signs = np.sign((reference.transform(fit[:, mask]) * spectrum.scores_).sum(0))
+    expected = reference.transform(new[:, mask].astype(np.float64)) * signs
+    stored = UnionVectors.of(store, range(len(specs), len(specs) + 5), expression)
+    for others in (stored, new[:, mask]):
+        scores = project_adapters(store, union, others)
+        np.testing.assert_allclose(scores, expected, atol=2e-5 * np.abs(expected).max())
 
 
 def test_embedded_adapters_are_placed_where_they_are(store, specs, tmp_path):
