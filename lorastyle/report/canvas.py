@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from lorastyle.report.markup import Markup, raw
-from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, RULE, SUB_NETWORK_COLOURS, Palette
+from lorastyle.report.palette import (
+    ACCENT,
+    INK,
+    MUTED,
+    OTHER_COLOURS,
+    PAPER,
+    RULE,
+    SUB_NETWORK_COLOURS,
+    Palette,
+)
 from lorastyle.runs import write_atomically
 
 STYLE: dict[str, Any] = {
@@ -122,6 +131,8 @@ def css_variables(palette: Palette) -> dict[str, str]:
     }
     for name, colour in SUB_NETWORK_COLOURS.items():
         variables.setdefault(colour["light"], f"--{name.replace('_', '-')}")
+    for number, colour in enumerate(OTHER_COLOURS):
+        variables.setdefault(colour["light"], f"--other-{number}")
     variables.setdefault(ACCENT["light"], "--accent")
     for number, genre in enumerate(sorted(palette.genres["light"])):
         variables.setdefault(palette.genre(genre), f"--g{number}")
@@ -137,6 +148,8 @@ def theme_rules(palette: Palette, theme: str) -> str:
     rules = {f"--{name}": colour[theme] for name, colour in named.items()}
     for name, colour in SUB_NETWORK_COLOURS.items():
         rules[f"--{name.replace('_', '-')}"] = colour[theme]
+    for number, colour in enumerate(OTHER_COLOURS):
+        rules[f"--other-{number}"] = colour[theme]
     for number, genre in enumerate(sorted(palette.genres[theme])):
         rules[f"--g{number}"] = palette.genre(genre, theme)
     for number, artist in enumerate(sorted(palette.artists[theme])):

@@ -13,9 +13,9 @@ import numpy as np
 
 from lorastyle.records import Role
 from lorastyle.report.canvas import new_figure
-from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, SUB_NETWORK_COLOURS, Palette
-from lorastyle.report.shown import NO_LABEL, Comparison, CurvePanel, DriftPair, FloatArray, Points
-from lorastyle.report.words import SCORE_NAMES, SUB_NETWORK_NAMES, plain
+from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, Palette
+from lorastyle.report.shown import NO_LABEL, Comparison, DriftPair, FloatArray, Points
+from lorastyle.report.words import plain
 
 LABEL_SIZE = 7.5
 MAX_LABELLED = 24
@@ -155,46 +155,6 @@ def convex_hull(points: FloatArray) -> FloatArray:
     return np.array(corners)
 
 
-def draw_curves(ax: Any, panel: CurvePanel) -> None:
-    """A validation score against the PC count, a line a sub-network, dashed at its choice."""
-    from matplotlib.ticker import MaxNLocator
-
-    for sub_network, curve in panel.curves.items():
-        colour = SUB_NETWORK_COLOURS[sub_network]["light"]
-        x, y = curve["n_components"].to_numpy(), curve["mean"].to_numpy(dtype=np.float64)
-        ax.plot(x, y, color=colour, linewidth=1.6, label=SUB_NETWORK_NAMES[sub_network], zorder=3)
-        if "std" in curve:
-            spread = curve["std"].fillna(0.0).to_numpy(dtype=np.float64)
-            ax.fill_between(x, y - spread, y + spread, color=colour, alpha=0.12, linewidth=0)
-        best = panel.chosen.get(sub_network)
-        if best is not None and (x == best).any():
-            top = y[x == best][0]
-            # From the bottom up: lines that share a count share their dashes as well.
-            ax.plot([best, best], [0, top], color=colour, lw=1.0, ls=(0, (3, 2)), zorder=2)
-            ax.plot(best, top, "o", color=colour, markersize=4.5, zorder=4)
-    ax.set_xlabel("components")
-    ax.set_ylabel(SCORE_NAMES[panel.score])
-    _percent_axis(ax.yaxis)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylim(bottom=0)
-    ax.grid(axis="x", visible=False)
-
-
-def components(panels: Sequence[CurvePanel]) -> Any:
-    """Supplementary figures 3 and 4 of the paper."""
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    figure, axes = new_figure(4.4 * columns, 2.9 * rows + 0.4, rows, columns)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
-    for ax, panel in zip(axes.flat, panels, strict=False):
-        draw_curves(ax, panel)
-        ax.set_title(panel.title)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
-    return figure
-
-
 def draw_drift(
     ax: Any, fitted: Points, held_out: Points, palette: Palette, frame: FloatArray
 ) -> None:
@@ -242,7 +202,7 @@ def methods(panels: Sequence[tuple[str, Sequence[Comparison]]]) -> Any:
         ax.tick_params(axis="y", length=0, labelcolor=INK["light"])
         ax.spines["left"].set_visible(False)
         ax.set_xlim(left=min(0.0, *(row.score for row in rows)), right=1.0)
-        _percent_axis(ax.xaxis)
+        percent_axis(ax.xaxis)
         ax.set_title(title)
     return figure
 
@@ -280,7 +240,8 @@ def _widened(xy: FloatArray, radius: float) -> FloatArray:
     return np.asarray((xy[:, None, :] + circle).reshape(-1, 2))
 
 
-def _percent_axis(axis: Any) -> None:
+def percent_axis(axis: Any) -> None:
+    """Label an axis of fractions in percent."""
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))

@@ -13,7 +13,7 @@ from lorastyle.report.picture_sections import (
     components_section,
 )
 from lorastyle.report.run_facts import adapter_size, facts, n_adapters, total_wall_s
-from lorastyle.report.scores import TASKS, chosen_feature, chosen_space, feature_entries, score_of
+from lorastyle.report.scores import TASKS, chosen_feature, feature_entries, score_of
 from lorastyle.report.sections import (
     clustering_section,
     map_section,
@@ -23,6 +23,7 @@ from lorastyle.report.sections import (
 )
 from lorastyle.report.source import ReportSource
 from lorastyle.report.style_map import map_data, map_frame
+from lorastyle.report.sweep_section import sweep_section
 from lorastyle.report.words import duration, percent, plain
 
 # The browser itself then refuses whatever would leave the page.
@@ -35,6 +36,7 @@ NAVIGATION = (
     ("clustering", "Clustering"),
     ("retrieval", "Retrieval"),
     ("components", "Components"),
+    ("sweep", "Sweep"),
     ("calibration", "Calibration"),
     ("artists", "Artists"),
     ("run", "The run"),
@@ -54,6 +56,7 @@ def make_page(source: ReportSource, works: Mapping[str, list[str]], static_map: 
         "clustering": clustering_section(source),
         "retrieval": retrieval_section(source),
         "components": components_section(source),
+        "sweep": sweep_section(source),
         "calibration": calibration_section(source),
         "artists": artists_section(source, works),
         "run": section("run", "How this run was made", facts(source)),
@@ -105,7 +108,7 @@ def _header(source: ReportSource) -> Markup:
 
 def _score_tile(source: ReportSource, task: str) -> Markup:
     score = TASKS[task]
-    chosen = chosen_space(source.metrics, task)
+    chosen = source.chosen_space(task)
     ours = score_of(source.metrics.get(task, {}).get(chosen or ""), "test", score)
     feature = chosen_feature(source.metrics, task)
     theirs = score_of(feature_entries(source.metrics, task).get(feature or ""), "test", score)

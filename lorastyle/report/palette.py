@@ -50,6 +50,22 @@ SUB_NETWORK_COLOURS = {
     "self_attention": {"light": "#1f6fb2", "dark": "#6fb4ee"},
     "cross_attention": {"light": "#b3850c", "dark": "#e2b84a"},
 }
+OTHER_COLOURS = (
+    {"light": "#7d2a6b", "dark": "#c57fa6"},
+    {"light": "#1b8f6a", "dark": "#97cbb8"},
+    {"light": "#7a6ff0", "dark": "#6a70e6"},
+    {"light": "#3e8fa8", "dark": "#3d8189"},
+)
+"""Of sub-networks that are not the paper's. Found by search like the genres' hues: told apart from
+those four, and from each other, by red- and green-blind readers too."""
+
+
+def sub_network_colours(sub_networks: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Each sub-network's colour by theme; the paper's four have their own, others repeat."""
+    others = [name for name in dict.fromkeys(sub_networks) if name not in SUB_NETWORK_COLOURS]
+    return SUB_NETWORK_COLOURS | {
+        name: OTHER_COLOURS[place % len(OTHER_COLOURS)] for place, name in enumerate(others)
+    }
 
 
 @dataclass(frozen=True)

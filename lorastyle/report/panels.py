@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from lorastyle.records import Role
 from lorastyle.report.scores import TASKS, feature_entries, score_of, std_of
-from lorastyle.report.shown import Comparison, CurvePanel, DriftPair, StrArray
+from lorastyle.report.shown import Comparison, CurveLine, CurvePanel, DriftPair, StrArray
 from lorastyle.report.source import FIT, ReportSource
-from lorastyle.report.words import REPRESENTATION_NAMES, SUB_NETWORK_NAMES, plain, space_name
+from lorastyle.report.sweep_panels import line_styles
+from lorastyle.report.sweep_results import paper_order
+from lorastyle.report.sweep_words import short_name
+from lorastyle.report.words import SCORE_NAMES, plain, representation_name, space_name
 
 MAX_DRIFT_ARTISTS = 10
 """The paper shows ten artists where marks crowd."""
@@ -18,24 +20,16 @@ DRIFT_COMPONENTS = ((0, 1), (2, 3))
 
 
 def curve_panels(source: ReportSource) -> list[CurvePanel]:
-    """One panel for each task and representation that has curves."""
+    """One panel for each task and representation that the evaluation has curves of."""
     if source.curves.empty:
         return []
     panels = []
     for task, score in TASKS.items():
         for representation in source.curves["representation"].unique():
-            curves = _curves(source.curves, representation, score)
-            if not curves:
-                continue
-            entries = source.metrics.get(task, {})
-            chosen = {
-                sub_network: int(entry["n_components"])
-                for sub_network in curves
-                if (entry := entries.get(f"{representation}/{sub_network}"))
-                and "n_components" in entry
-            }
-            name = REPRESENTATION_NAMES.get(representation, plain(representation))
-            panels.append(CurvePanel(f"{task.capitalize()}, {name}", score, curves, chosen))
+            lines = _lines(source, str(representation), task, score)
+            if lines:
+                title = f"{task.capitalize()}, {representation_name(str(representation))}"
+                panels.append(CurvePanel(title, SCORE_NAMES[score], lines))
     return panels
 
 
@@ -82,19 +76,30 @@ def _best_first(rows: list[Comparison]) -> list[Comparison]:
     return sorted(rows, key=lambda row: (-row.score, row.name))
 
 
-def _curves(table: pd.DataFrame, representation: str, score: str) -> dict[str, pd.DataFrame]:
+def _lines(source: ReportSource, representation: str, task: str, score: str) -> list[CurveLine]:
+    table = source.curves
     mean = f"{score}_mean" if f"{score}_mean" in table else score
     if mean not in table:
-        return {}
-    columns = {"n_components": "n_components", mean: "mean", f"{score}_std": "std"}
-    curves: dict[str, pd.DataFrame] = {}
-    for sub_network in SUB_NETWORK_NAMES:
-        keep = (table["representation"] == representation) & (table["sub_network"] == sub_network)
-        here = [name for name in columns if name in table]
-        curve = table.loc[keep, here].rename(columns=columns).dropna(subset="mean")
-        if len(curve):
-            curves[sub_network] = curve.sort_values("n_components").reset_index(drop=True)
-    return curves
+        return []
+    ours = table[table["representation"] == representation].dropna(subset=[mean])
+    styles = line_styles(paper_order([str(name) for name in ours["sub_network"].unique()]))
+    lines = []
+    for name, style in styles.items():
+        curve = ours[ours["sub_network"] == name].sort_values("n_components")
+        spread = curve.reindex(columns=[f"{score}_std"]).fillna(0.0)
+        entry = source.metrics.get(task, {}).get(f"{representation}/{name}") or {}
+        lines.append(
+            CurveLine(
+                name=short_name(name),
+                colour=style.colour,
+                x=curve["n_components"].to_numpy(np.int64),
+                y=curve[mean].to_numpy(np.float64),
+                spread=spread.to_numpy(np.float64)[:, 0],
+                chosen=entry.get("n_components"),
+                broken=style.broken,
+            )
+        )
+    return lines
 
 
 def spread_artists(artists: StrArray, genres: StrArray) -> list[str]:

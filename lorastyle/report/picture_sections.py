@@ -8,21 +8,28 @@ from typing import Any
 import pandas as pd
 
 from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
-from lorastyle.report.figures import draw_curves, draw_drift
+from lorastyle.report.curve_figures import draw_curves
+from lorastyle.report.figures import draw_drift
 from lorastyle.report.markup import Markup, tag
 from lorastyle.report.panels import curve_panels, drift_pairs
-from lorastyle.report.scores import chosen_space, score_of
+from lorastyle.report.scores import score_of
 from lorastyle.report.sections import section
 from lorastyle.report.source import ReportSource
+from lorastyle.report.sweep_section import curve_key
 from lorastyle.report.tables import plain_table
-from lorastyle.report.words import SUB_NETWORK_NAMES, percent, plain, space_name
+from lorastyle.report.words import percent, plain, space_name
 
 PANEL_SIZE = (4.3, 3.1)
 """In inches; the page scales panels, so this sets the size of their text."""
 
 
 def components_section(source: ReportSource) -> Markup | None:
-    """Supplementary figures 3 and 4 of the paper, and the counts they led to."""
+    """Supplementary figures 3 and 4 of the paper, and the counts they led to.
+
+    None where there was a sweep, which has a section of its own.
+    """
+    if source.swept is not None:
+        return None
     panels = curve_panels(source)
     variables = css_variables(source.palette)
     figures = []
@@ -34,21 +41,15 @@ def components_section(source: ReportSource) -> Markup | None:
                 figure, f"curve-{number}", f"{panel.title}: validation score", variables
             )
         figures.append(tag("figure", tag("figcaption", panel.title), drawn))
-    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
-    key = [
-        tag("li", tag("i", style=f"background:var(--{_css(name)})"), SUB_NETWORK_NAMES[name])
-        for name in names
-    ]
     return section(
         "components",
         "How many components are enough",
         tag(
             "p",
             "Scores on validation against the number of principal components kept. The dashed line "
-            "is the count used everywhere else on this page: the best on validation, the smallest "
-            "among equals.",
+            "is the count used everywhere else on this page, chosen on validation.",
         ),
-        tag("ul", key, class_="lines") if key else None,
+        curve_key(panels, variables),
         tag("div", figures, class_="figures") if figures else None,
         _chosen_counts(source),
     )
@@ -84,7 +85,7 @@ def calibration_section(source: ReportSource) -> Markup | None:
 
 def artists_section(source: ReportSource, works: Mapping[str, list[str]]) -> Markup:
     """A card an artist: works, and how often its queries find it."""
-    found = artist_scores(source.queries, chosen_space(source.metrics, "retrieval"))
+    found = artist_scores(source.queries, source.chosen_space("retrieval"))
     cards = []
     ordered = sorted(source.artists, key=lambda artist: (source.genre_of[artist], artist))
     for artist in ordered:
@@ -158,7 +159,3 @@ def _count_and_score(entry: Mapping[str, Any] | None, score: str) -> str:
     value = score_of(entry, "val", score)
     beside = "" if value is None else f" ({percent(value)} %)"
     return f"{entry['n_components']}{beside}"
-
-
-def _css(name: str) -> str:
-    return name.replace("_", "-")

@@ -13,7 +13,7 @@ TASKS: Mapping[str, str] = {"clustering": "ari", "retrieval": "map"}
 """The score that chooses in each task."""
 
 
-def chosen_space(metrics: Metrics, task: str) -> str | None:
+def best_space(metrics: Metrics, task: str) -> str | None:
     """The style space with the best validation score of a task, or None without scores."""
     return best_key(metrics.get(task, {}), "val", TASKS[task])
 

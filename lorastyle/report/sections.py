@@ -8,7 +8,6 @@ from lorastyle.report.markup import Markup, tag
 from lorastyle.report.scores import (
     TASKS,
     chosen_feature,
-    chosen_space,
     feature_entries,
     score_of,
     std_of,
@@ -90,7 +89,7 @@ def clustering_section(source: ReportSource) -> Markup:
 def retrieval_section(source: ReportSource) -> Markup:
     """Figure 7 and supplementary tables 1 and 4 of the paper."""
     protocol = source.metrics.get("protocol", {})
-    chosen = chosen_space(source.metrics, "retrieval")
+    chosen = source.chosen_space("retrieval")
     entry = source.metrics.get("retrieval", {}).get(chosen or "", {})
     n_queries = (entry.get("test") or {}).get("n_queries")
     asked = f"{n_queries} test queries" if n_queries else "Queries"
@@ -115,7 +114,7 @@ def retrieval_section(source: ReportSource) -> Markup:
 
 def verdict(source: ReportSource, task: str) -> Markup:
     """One sentence: the chosen space beside the chosen image feature, whichever is ahead."""
-    score, chosen = TASKS[task], chosen_space(source.metrics, task)
+    score, chosen = TASKS[task], source.chosen_space(task)
     entry = source.metrics.get(task, {}).get(chosen or "")
     ours = score_of(entry, "test", score)
     name = SCORE_NAMES[score]
@@ -139,7 +138,7 @@ def verdict(source: ReportSource, task: str) -> Markup:
 def _scores(source: ReportSource, task: str) -> Markup:
     entries = source.metrics.get(task, {})
     features = feature_entries(source.metrics, task)
-    rows = method_rows(entries, features, chosen_space(source.metrics, task))
+    rows = method_rows(entries, features, source.chosen_space(task))
     return score_table(rows, COLUMNS[task], ("test", TASKS[task]))
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -44,13 +43,57 @@ class Points:
 
 
 @dataclass(frozen=True)
+class CurveLine:
+    """A sub-network's validation score by PC count. Shapes: x, y and spread (m,)."""
+
+    name: str
+    colour: str
+    """`#rrggbb` of the light theme."""
+    x: NDArray[np.int64]
+    y: FloatArray
+    spread: FloatArray
+    """Half the height of the band about the line."""
+    chosen: int | None = None
+    argmax: int | None = None
+    """Where the largest score was, if elsewhere than at the chosen count."""
+    broken: bool = False
+    """Its colour is another line's as well."""
+
+
+@dataclass(frozen=True)
 class CurvePanel:
-    """Validation score against PC count for the sub-networks of one representation."""
+    """Validation score against PC count, a line a sub-network."""
 
     title: str
     score: str
-    curves: Mapping[str, pd.DataFrame]
-    chosen: Mapping[str, int]
+    """What the axis is of, in words."""
+    lines: Sequence[CurveLine]
+    note: str = ""
+    """Of which adapters, below the title."""
+    others: Sequence[CurveLine] = ()
+    """Drawn behind the lines, thin and without names."""
+
+
+@dataclass(frozen=True)
+class RankLine:
+    """A sub-network's validation score by rank. Shapes: ranks, y and spread (m,)."""
+
+    name: str
+    colour: str
+    ranks: NDArray[np.int64]
+    y: FloatArray
+    spread: FloatArray
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class RankPanel:
+    """Validation score against rank: trained, and cut from the run's own."""
+
+    title: str
+    score: str
+    lines: Sequence[RankLine]
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 
 from lorastyle.errors import StageError
+from lorastyle.evaluation.swept import finished_sweep
 from lorastyle.records import UNLABELLED, Role
 from lorastyle.report.palette import Palette, make_palette
-from lorastyle.report.scores import chosen_space
+from lorastyle.report.scores import best_space
 from lorastyle.report.shown import NO_LABEL, FloatArray, Points
+from lorastyle.report.sweep_results import SweepResults
 from lorastyle.runs import STAGES, Run
 
 FIT = Role.TRAIN.value
@@ -65,6 +67,23 @@ class ReportSource:
     queries: pd.DataFrame
     catalogue: pd.DataFrame
     manifests: Mapping[str, Mapping[str, Any]]
+    swept: SweepResults | None = None
+    """Where the run has a sweep that its evaluation could choose by."""
+
+    @property
+    def top_k(self) -> int | None:
+        """The cut-off of retrieval."""
+        k = self.metrics.get("protocol", {}).get("k")
+        return k if isinstance(k, int) else None
+
+    def chosen_space(self, task: str) -> str | None:
+        """The space that validation chose for a task: the sweep's, or the best that was scored."""
+        winner = None if self.swept is None else self.swept.winner(task)
+        if self.swept is not None and winner is not None:
+            key = self.swept.key(winner)
+            if key in self.metrics.get(task, {}):
+                return key
+        return best_space(self.metrics, task)
 
     @cached_property
     def genre_of(self) -> dict[str, str]:
@@ -98,7 +117,7 @@ class ReportSource:
     @cached_property
     def shown_space(self) -> str | None:
         """The space the map opens with: the one chosen for clustering, where there are scores."""
-        chosen = chosen_space(self.metrics, "clustering")
+        chosen = self.chosen_space("clustering")
         if chosen in self.spaces:
             return chosen
         return next(iter(self.spaces), None)
@@ -115,6 +134,7 @@ def read_source(run: Run) -> ReportSource:
         raise StageError(
             f"{error.filename} is missing; run `lorastyle evaluate {run.location} --force`"
         ) from error
+    sweep = finished_sweep(run)
     return ReportSource(
         run=run,
         metrics=metrics,
@@ -123,6 +143,7 @@ def read_source(run: Run) -> ReportSource:
         queries=_optional(run, "queries.parquet"),
         catalogue=catalogue,
         manifests={stage: recorded for stage in STAGES if (recorded := run.manifest(stage))},
+        swept=None if sweep is None else SweepResults(sweep.results, sweep.best),
     )
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from lorastyle import __version__
+from lorastyle.evaluation.swept import finished_sweep
 from lorastyle.report import figures
 from lorastyle.report.canvas import css_variables, inline_svg, save_figure, styled
+from lorastyle.report.curve_figures import curves
 from lorastyle.report.markup import Markup
 from lorastyle.report.page import make_page
 from lorastyle.report.panels import comparisons, curve_panels, drift_pairs
 from lorastyle.report.scores import TASKS
 from lorastyle.report.source import ReportSource, read_source
+from lorastyle.report.swept import sweep_figures
 from lorastyle.report.thumbnails import works_of_artists
 from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically
 
@@ -25,6 +28,8 @@ def report(run: Run, *, force: bool = False) -> StageOutcome:
     changed since the report and `force` is not set.
     """
     inputs = {"evaluation": run.upstream_hash("evaluate"), "lorastyle": __version__}
+    if finished_sweep(run) is not None:
+        inputs["sweep"] = run.upstream_hash("sweep")
     return carry_out(run, "report", inputs, lambda: _report(run), force=force)
 
 
@@ -59,8 +64,11 @@ def _figures(source: ReportSource) -> dict[str, Any]:
     space = source.spaces.get(source.shown_space or "")
     if space is not None:
         made["style_map"] = figures.style_map(space.points(), source.palette)
-    if panels := curve_panels(source):
-        made["components"] = figures.components(panels)
+    if source.swept is not None:
+        drawn = sweep_figures(source.swept, source.top_k)
+        made |= {f"sweep_{name}": figure for name, figure in drawn.items() if figure is not None}
+    elif panels := curve_panels(source):
+        made["components"] = curves(panels)
     if pairs := drift_pairs(source):
         made["calibration"] = figures.drift(pairs, source.palette)
     compared = [(task.capitalize(), rows) for task in TASKS if (rows := comparisons(source, task))]

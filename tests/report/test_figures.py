@@ -12,6 +12,7 @@ from scipy.spatial import ConvexHull
 
 from lorastyle.report import figures
 from lorastyle.report.canvas import css_variables, inline_svg, save_figure, styled
+from lorastyle.report.curve_figures import curves
 from lorastyle.report.palette import PAPER
 from lorastyle.report.panels import curve_panels, drift_pairs, spread_artists
 from lorastyle.report.source import read_source
@@ -54,7 +55,7 @@ def test_a_figure_is_written_the_same_twice(source, tmp_path):
 
 def test_a_figure_in_the_page_takes_its_colours_from_the_theme(source):
     with styled():
-        figure = figures.components(curve_panels(source))
+        figure = curves(curve_panels(source))
         text = inline_svg(figure, "x", 'a "label" <', css_variables(source.palette))
     assert text.startswith("<svg")
     assert 'aria-label="a &quot;label&quot; &lt;"' in text
