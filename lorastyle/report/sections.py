@@ -143,16 +143,17 @@ def _scores(source: ReportSource, task: str) -> Markup:
 
 
 def _reasons(source: ReportSource, task: str) -> Markup | None:
-    """Why numbers are absent: the evaluation writes it beside them, under `absent`."""
+    """Why numbers are absent, as the evaluation wrote it beside them (docs/formats.md)."""
     whole = {
-        key.removeprefix(f"{task}/"): reason
-        for key, reason in source.metrics.get("absent", {}).items()
-        if key.startswith(f"{task}/") or key.count("/") == 1
+        key.removeprefix(f"{task}/"): str(reason)
+        for key, reason in source.metrics.get("reasons", {}).items()
+        if key.partition("/")[0] not in TASKS or key.startswith(f"{task}/")
     }
     found = [f"{space_name(key)}: {reason}" for key, reason in whole.items()]
     for key, entry in source.metrics.get(task, {}).items():
         found += [
-            f"{space_name(key)}, {part}: {reason}"
-            for part, reason in entry.get("absent", {}).items()
+            f"{space_name(key)}, {name.removesuffix('_reason')}: {reason}"
+            for name, reason in entry.items()
+            if name.endswith("_reason")
         ]
     return tag("ul", [tag("li", one) for one in found], class_="notes") if found else None

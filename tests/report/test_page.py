@@ -111,14 +111,20 @@ def test_numbers_that_are_absent_stay_absent_with_their_reason(make_evaluated_ru
     metrics = json.loads(run.metrics_path.read_text())
     entry = metrics["clustering"]["factors/full"]
     del entry["test"], entry["uncalibrated"]
-    entry["absent"] = {"test": "there is no usable 'test' adapter"}
-    metrics["absent"] = {"retrieval/delta/full": "2 queries are too few"}
+    entry["test_reason"] = "there is no usable 'test' adapter"
+    metrics["reasons"] = {
+        "retrieval/delta/full": "2 queries are too few",
+        "factors/mid": "the adapters have no mid layers",
+    }
     del metrics["retrieval"]["delta/full"]
     write_json(run.metrics_path, metrics)
     soup = page_of(run)
     assert cells(soup, "clustering", "factors · full network")[3] == "–"
     assert "test: there is no usable 'test' adapter" in soup.select_one("#clustering").get_text()
     assert "ΔW · full network: 2 queries are too few" in soup.select_one("#retrieval").get_text()
+    assert "too few" not in soup.select_one("#clustering").get_text()
+    for section in ("#clustering", "#retrieval"):
+        assert "middle block: the adapters have no mid" in soup.select_one(section).get_text()
 
 
 HOSTILE = "<script>alert(1)</script>\"'& $\\frac{$ 葛飾北斎"
