@@ -6,14 +6,14 @@ calibration forms, so that one k-means for each count and seed serves all of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from lorastyle.evaluation.clustering import FIT, SeedScores, seed_scores
 from lorastyle.evaluation.labelled import FloatArray, LabelledVectors
-from lorastyle.evaluation.retrieval import RetrievalScores, rank, score_ranking
+from lorastyle.evaluation.retrieval import score_ranking, sort_relevance
 
 COUNT = "n_components"
 CLUSTERING_COLUMNS = (
@@ -23,6 +23,9 @@ CLUSTERING_COLUMNS = (
 )
 RETRIEVAL_COLUMNS = ("map", "map_se", "map_at_k", "map_at_k_se", "recall_at_k", "recall_at_k_se")
 CURVE_COLUMNS = (COUNT, *CLUSTERING_COLUMNS, *RETRIEVAL_COLUMNS)
+
+BLOCK = 64
+"""Queries that are ranked at a time."""
 
 Points = list[dict[str, float]]
 
@@ -79,27 +82,37 @@ def _clustering_point(held_out: SeedScores, fit: SeedScores) -> dict[str, float]
 
 def _retrieval_points(
     gallery: LabelledVectors, queries: LabelledVectors, top_k: int
-) -> Iterable[dict[str, float]]:
-    # Each component adds its squares to the distances that fewer components gave.
-    squares = np.zeros((len(queries), len(gallery)))
-    for component in range(gallery.vectors.shape[1]):
-        squares += (queries.vectors[:, [component]] - gallery.vectors[:, component]) ** 2
-        scores = score_ranking(rank(squares, queries.artists, gallery.artists), top_k)
-        if scores.n_queries:
-            yield {COUNT: component + 1, **_retrieval_point(scores)}
+) -> Iterator[dict[str, float]]:
+    scores = _scores_by_count(gallery, queries, top_k)
+    answerable = ~np.isnan(scores[0, 0]) if scores.size else np.zeros(0, np.bool_)
+    if not answerable.any():
+        return
+    for count, values in enumerate(scores[:, :, answerable].swapaxes(0, 1), start=1):
+        point: dict[str, float] = {COUNT: count}
+        for name, each in zip(("map", "map_at_k", "recall_at_k"), values, strict=True):
+            point[name] = float(each.mean())
+            point[f"{name}_se"] = standard_error(each)
+        yield point
 
 
-def _retrieval_point(scores: RetrievalScores) -> dict[str, float]:
-    point: dict[str, float] = {}
-    for name, values in (
-        ("map", scores.average_precision),
-        ("map_at_k", scores.average_precision_at_k),
-        ("recall_at_k", scores.recall_at_k),
-    ):
-        answered = values[scores.answerable]
-        point[name] = float(answered.mean())
-        point[f"{name}_se"] = standard_error(answered)
-    return point
+def _scores_by_count(gallery: LabelledVectors, queries: LabelledVectors, top_k: int) -> FloatArray:
+    """AP, AP at k and recall at k, of each count and query: (3, n_counts, n_queries)."""
+    relevant = queries.artists[:, None] == gallery.artists[None, :]
+    scores = np.empty((3, gallery.vectors.shape[1], len(queries)))
+    # Some queries at a time, whose distances then stay in the processor's cache.
+    for start in range(0, len(queries), BLOCK):
+        block = slice(start, start + BLOCK)
+        squares = np.zeros(relevant[block].shape)
+        for component, column in enumerate(gallery.vectors.T.copy()):
+            # Each component adds its squares to the distances that fewer components gave.
+            squares += (queries.vectors[block, component, None] - column) ** 2
+            found = score_ranking(sort_relevance(squares, relevant[block]), top_k)
+            scores[:, component, block] = (
+                found.average_precision,
+                found.average_precision_at_k,
+                found.recall_at_k,
+            )
+    return scores
 
 
 def standard_error(values: FloatArray) -> float:

@@ -91,9 +91,10 @@ def _ours(
     vectors = np.ascontiguousarray(vectors, np.float64)
     points = Points(vectors, vectors.mean(axis=0))
     chosen, clear = _plus_plus(points, n_clusters, seeds)
+    tolerance = float(np.var(vectors, axis=0).mean() * TOLERANCE)
     found = {}
     for seed, start in zip(np.asarray(seeds)[clear].tolist(), chosen[clear], strict=True):
-        if (result := _lloyd(points, start)) is not None:
+        if (result := _lloyd(points, start, tolerance)) is not None:
             found[seed] = result
     return found
 
@@ -159,8 +160,12 @@ def _drawn_points(closest: FloatArray, wanted: FloatArray) -> tuple[IntArray, Fl
     return found, np.minimum(above, below)
 
 
-def _lloyd(points: Points, start: IntArray) -> tuple[IntArray, FloatArray] | None:
-    """Labels and centroids, from the points numbered `start`; None where a decision is close."""
+def _lloyd(points: Points, start: IntArray, tolerance: float) -> tuple[IntArray, FloatArray] | None:
+    """Labels and centroids, from the points numbered `start`; None where a decision is close.
+
+    It stops where no label changes, or the squared moves of the centroids sum up to no
+    more than `tolerance`.
+    """
     n_points, n_clusters = len(points.vectors), len(start)
     centroids, distance = points.centred[start], np.empty((n_clusters, n_points), np.float32)
     members = csc_array(
@@ -168,7 +173,6 @@ def _lloyd(points: Points, start: IntArray) -> tuple[IntArray, FloatArray] | Non
         shape=(n_clusters, n_points),
     )
     distance[:] = points.squares[start]
-    tolerance = float(np.var(points.vectors, axis=0).mean() * TOLERANCE)
     labels = _nearest(points, centroids, distance)
     for _ in range(MAX_ITERATIONS):
         if labels is None or not (counts := np.bincount(labels, minlength=n_clusters)).all():

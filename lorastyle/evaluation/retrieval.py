@@ -84,7 +84,11 @@ def rank(
     >>> rank(np.array([[0.5, 0.1, 0.5]]), np.array(["a"]), np.array(["a", "b", "a"]))
     array([[False,  True,  True]])
     """
-    relevant = query_artists[:, None] == gallery_artists[None, :]
+    return sort_relevance(distance, query_artists[:, None] == gallery_artists[None, :])
+
+
+def sort_relevance(distance: FloatArray, relevant: BoolArray) -> BoolArray:
+    """`rank`, told which gallery adapters are relevant: all arrays (n_queries, n_gallery)."""
     if not (distance >= 0).all():
         return _ranked_stably(distance, relevant)
     # Non-negative doubles sort as whole numbers; the last bit, taken from the distance, carries
