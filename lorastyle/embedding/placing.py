@@ -15,7 +15,12 @@ from lorastyle.adapters.module_sets import modules_of
 from lorastyle.embedding.coverage import Energies, coverage
 from lorastyle.embedding.gram_pass import cross_updates
 from lorastyle.embedding.groups import Groups, sub_network_groups
-from lorastyle.embedding.measures import measure_of
+from lorastyle.embedding.measures import (
+    FACTORS,
+    base_representation,
+    measure_of,
+    truncated_rank,
+)
 from lorastyle.embedding.style_space import Scores, StyleSpace
 from lorastyle.errors import StageError
 from lorastyle.store.cohorts import Cohort, Source
@@ -56,8 +61,7 @@ def place_updates(
     `space.fit_rows`. Raises StageError for a space of another representation, or adapters
     that have no module in common with it.
     """
-    if space.representation == "factors":
-        raise StageError("updates cannot be placed in a space of 'factors', only of 'delta'")
+    _refuse_representation(space.representation)
     groups = _groups(source, space.sub_network)
     sums = cross_updates(
         source,
@@ -78,6 +82,17 @@ def place_updates(
     return Placed(
         space.project(similarity, calibrated=calibrated), coverage(theirs, ours).mean(axis=1)
     )
+
+
+def _refuse_representation(representation: str) -> None:
+    if representation == FACTORS:
+        raise StageError("updates cannot be placed in a space of 'factors', only of 'delta'")
+    if truncated_rank(representation) is not None:
+        # The norms at hand are those of whole updates: cosines of cut ones would be too small.
+        raise StageError(
+            f"other adapters cannot be placed in a space of {representation!r}; place them in "
+            f"one of {base_representation(representation)!r}"
+        )
 
 
 def _groups(source: Source, sub_network: str) -> Groups:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lorastyle.adapters.formats.read import read_adapter
-from lorastyle.adapters.module_sets import expand
 from lorastyle.adapters.updates import Adapter
 from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.wanted import wanted_products
 from lorastyle.errors import StageError
 from lorastyle.ingest.family import base_weights
 from lorastyle.records import UNLABELLED
@@ -145,9 +145,8 @@ def search(
 
 def _sub_networks(run: Run, query: Query, wanted: str | None) -> tuple[str, ...]:
     """Those of the run, and the wanted one, in whose spaces the query has a place."""
-    settings = run.experiment
-    named = (*settings.embedding.sub_networks, *(settings.sweep.sub_networks or ()))
-    asked = expand((*named, *filter(None, [wanted])), query.source.layout.targets)
+    named = wanted_products(run.experiment, query.source.layout.targets).expressions
+    asked = dict.fromkeys([*named, *filter(None, [wanted])])
     return tuple(expression for expression in asked if query.changes(expression))
 
 

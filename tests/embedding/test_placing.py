@@ -104,6 +104,18 @@ def test_what_lacks_modules_of_the_union_is_compared_on_those_it_has(store, adap
     np.testing.assert_allclose(placed.coverage, [np.mean(shares)], rtol=1e-5)
 
 
+@pytest.mark.parametrize("representation", ["factors", "delta@2", "delta-aligned@2"])
+def test_only_spaces_of_whole_updates_place_others(store, adapters, painter, representation):
+    names = [module.name for module in painter.modules]
+    points = unit([explicit(adapter, names) for adapter in adapters[:12]])
+    space = space_in(store, adapters[:12], points, "full")
+    space = dataclasses.replace(space, representation=representation)
+    rows = rows_of(store, adapters[12:13])
+    others = Others(cohorts_of(store, rows), energies_of(store, rows))
+    with pytest.raises(StageError, match=f"in a space of '{representation}'"):
+        place_updates(store, space, energies_of(store, space.fit_rows), others)
+
+
 def test_what_has_no_module_of_the_union_is_refused(store, adapters, painter):
     fit, part = adapters[:12], adapters[13]
     names = [module.name for module in painter.modules if UNIONS["up&attention"](module.name)]
