@@ -100,22 +100,21 @@ class GramSet:
         the updates; `delta-aligned`: cosines against what the row spaces allow.
         Raises StageError where it is not there, ConfigError for what is no expression.
         """
+        absent = f"there is no Gram matrix for {representation}/{expression}"
         if representation not in self.representations:
             raise StageError(
-                f"there is no Gram matrix for {representation}/{expression}, only for "
-                f"{', '.join(self.representations)}; "
+                f"{absent}, only for {', '.join(self.representations)}; "
                 "add it to the embedding settings and embed again"
             )
         groups = self.partition.union(expression)
         if groups is None:
             raise StageError(
-                f"{expression!r} is no union of the {len(self.groups)} groups of modules that "
-                "have Gram matrices; embed again with it in embedding.sub_networks or "
-                "sweep.sub_networks"
+                f"{absent}, which is no union of the {len(self.groups)} groups of modules that "
+                "have one; embed again with it in embedding.sub_networks or sweep.sub_networks"
             )
         if not groups:
             raise StageError(
-                f"{expression!r} names none of the {len(self.targets)} modules that the adapters "
+                f"{absent}, which names none of the {len(self.targets)} modules that the adapters "
                 "have; choose another sub-network"
             )
         return self.union(representation, groups)

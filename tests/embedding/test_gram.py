@@ -111,7 +111,7 @@ def test_a_sub_network_that_would_cut_a_group_in_two_is_refused(grams, store, ro
     with pytest.raises(StageError, match=r"no union of the 3 groups .* sweep.sub_networks"):
         known.matrix("factors", "to_q&block1.*")
     assert not known.has("factors", "mid")
-    with pytest.raises(StageError, match="'mid' names none of the 9 modules"):
+    with pytest.raises(StageError, match="factors/mid, which names none of the 9 modules"):
         known.matrix("factors", "mid")
     with pytest.raises(ConfigError, match="half"):
         known.matrix("factors", "half")
