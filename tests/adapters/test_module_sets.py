@@ -1,6 +1,8 @@
 """What expressions of sub-networks mean in Stable Diffusion, counted by hand."""
 
 import fnmatch
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from lorastyle.adapters.targets import layout_of
 from lorastyle.base.loading import load_base
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.sub_networks import FAMILIES
+from lorastyle.sub_networks import NAMES as NAMES_OF_ALL
 
 SD1 = family_modules("sd1")
 SDXL = family_modules("sdxl")
@@ -211,3 +214,31 @@ def test_atoms_are_the_coarsest_partition_of_which_all_expressions_are_unions(wa
 def test_atoms_of_nothing_are_the_sub_networks():
     assert [len(atom) for atom in atoms([], SD1)] == [64, 64, 32]
     assert len(atoms(expand(["by-module"], SDXL), SDXL)) == 700
+
+
+def test_the_tables_of_the_documentation_are_right():
+    text = (Path(__file__).parents[2] / "docs" / "sub-networks.md").read_text()
+    lines = re.findall(r"^\| `(\S+)` \| .* \| (\d+) \| ([\d,]+) \| ([\d.]+) \|$", text, re.M)
+    sizes = {target.name: 16 * (target.in_features + target.out_features) for target in SD1}
+    said = {
+        name: (int(n), int(size.replace(",", "")), float(part)) for name, n, size, part in lines
+    }
+    assert set(NAMES_OF_ALL) <= said.keys() and len(said) > 30
+    for name, (n_modules, n_parameters, part) in said.items():
+        modules = modules_of(name, SD1)
+        assert len(modules) == n_modules
+        assert sum(sizes[module] for module in modules) == n_parameters
+        assert share(name, SD1) == pytest.approx(part, abs=5e-4)
+    wanted = {
+        "the four of the paper": ("full", *SUB_NETWORKS),
+        "`by-block`": ["by-block"],
+        "`by-projection`": ["by-projection"],
+        "`by-level`": ["by-level"],
+        "all families but `by-module`": FAMILIES[:-1],
+        "`by-module`": ["by-module"],
+    }
+    for name, entries in wanted.items():
+        found = re.search(rf"^\| {name} \|[^|]*\| (\d+) \| (\d+) \|$", text, re.M)
+        assert found is not None
+        counts = tuple(len(atoms(expand(entries, model), model)) for model in (SD1, SDXL))
+        assert tuple(map(int, found.groups())) == counts
