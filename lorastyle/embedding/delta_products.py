@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from lorastyle.adapters.layout import LayoutEntry
 from lorastyle.embedding.measures import Measure, measure_of
 from lorastyle.embedding.spent import Spent
 from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.cohorts import Cohort
+from lorastyle.store.cohorts import Cohort, Rows
 
 Matrix = npt.NDArray[np.float32]
 Gram = npt.NDArray[np.float64]
@@ -34,6 +35,10 @@ class Module:
     @property
     def columns(self) -> slice:
         return slice(self.entry_a.offset, self.entry_b.stop)
+
+    @property
+    def rank(self) -> int:
+        return self.entry_a.shape[0]
 
     @property
     def width(self) -> int:
@@ -77,11 +82,13 @@ class DeltaTask:
         # Factors are held as read and, by the kernel, once more in its own order.
         n_numbers = self.memory_bytes // (2 * 2 * 4)
         n_held = _n_adapters(self.cohorts) + (0 if self.others is None else _n_adapters(left))
-        for batch in _batches(self.modules, n_numbers // max(1, n_held)):
+        for batch in _batches(self.modules, measure, n_numbers // max(1, n_held)):
             # Where one module of all adapters exceeds the memory, two parts of them take turns.
-            side = n_held if len(batch) > 1 else max(1, n_numbers // (2 * _width(batch)))
-            whole = len(batch) > 1 or n_held * _width(batch) <= n_numbers
-            reader = _Reader(tuple(module.name for module in batch), measure, whole, spent)
+            width = _width(batch, measure)
+            side = n_held if len(batch) > 1 else max(1, n_numbers // (2 * width))
+            keep_all = len(batch) > 1 or n_held * width <= n_numbers
+            names = tuple(module.name for module in batch)
+            reader = _Reader(names, measure, keep_all, n_numbers, spent)
             for i, j in _pairs(left, self.cohorts, side, symmetric=self.others is None):
                 self._add(total, reader.read(i), reader.read(j), i, j, spent)
         return total[0] if len(measure.sums) == 1 else total
@@ -108,10 +115,15 @@ class _Reader:
     """Reads the factors of cohorts; all are kept where memory allows, else the last two."""
 
     def __init__(
-        self, names: tuple[str, ...], measure: Measure, keep_all: bool, spent: Spent
+        self,
+        names: tuple[str, ...],
+        measure: Measure,
+        keep_all: bool,
+        n_numbers: int,
+        spent: Spent,
     ) -> None:
         self._names, self._measure = names, measure
-        self._keep_all, self._spent = keep_all, spent
+        self._keep_all, self._n_numbers, self._spent = keep_all, n_numbers, spent
         self._kept: dict[int, tuple[Cohort, _Prepared]] = {}
 
     def read(self, cohort: Cohort) -> _Prepared:
@@ -128,15 +140,40 @@ class _Reader:
     def _read(self, cohort: Cohort) -> _Prepared:
         store = AdapterStore.open(cohort.path)
         modules = modules_by_name(store, self._names)
+        parts = [
+            self._reduced(store, part.rows, modules) for part in cohort.cut(self._side(modules))
+        ]
+        with self._spent.computing():
+            return [
+                self._measure.prepare(*_below_one_another(factors), store.scaling)
+                for factors in zip(*parts, strict=True)
+            ]
+
+    def _side(self, modules: Sequence[Module]) -> int:
+        """Adapters to read at once: where only a part of what is read is kept, some."""
+        width = sum(module.width for module in modules)
+        if _width(modules, self._measure) == width:
+            return sys.maxsize
+        return max(1, self._n_numbers // width)
+
+    def _reduced(
+        self, store: AdapterStore, rows: Rows, modules: Sequence[Module]
+    ) -> list[tuple[Matrix, Matrix]]:
         columns = slice(modules[0].columns.start, modules[-1].columns.stop)
         begun = time.monotonic()
-        tile = store.read_columns(cohort.rows, columns)
+        tile = store.read_columns(rows, columns)
         self._spent.read(tile.nbytes, time.monotonic() - begun)
         with self._spent.computing():
             return [
-                self._measure.prepare(*module.factors(tile, columns.start), store.scaling)
-                for module in modules
+                self._measure.reduce(*module.factors(tile, columns.start)) for module in modules
             ]
+
+
+def _below_one_another(parts: Sequence[tuple[Matrix, Matrix]]) -> tuple[Matrix, Matrix]:
+    if len(parts) == 1:
+        return parts[0]
+    lora_A, lora_B = zip(*parts, strict=True)
+    return np.concatenate(lora_A), np.concatenate(lora_B)
 
 
 def modules_by_name(store: AdapterStore, names: Sequence[str]) -> list[Module]:
@@ -160,18 +197,20 @@ def _n_adapters(cohorts: Sequence[Cohort]) -> int:
     return sum(len(cohort) for cohort in cohorts)
 
 
-def _width(modules: Sequence[Module]) -> int:
-    return sum(module.width for module in modules)
+def _width(modules: Sequence[Module], measure: Measure) -> int:
+    """Numbers an adapter that are held of these modules."""
+    return sum(module.width // module.rank * measure.rank(module.rank) for module in modules)
 
 
-def _batches(modules: Sequence[Module], max_width: int) -> list[list[Module]]:
+def _batches(modules: Sequence[Module], measure: Measure, max_width: int) -> list[list[Module]]:
     """Neighbours to be read at once: a small module shares its inner chunk with them."""
     batches: list[list[Module]] = []
     width = 0
     for module in modules:
-        if not batches or width + module.width > max_width:
+        own = _width([module], measure)
+        if not batches or width + own > max_width:
             batches.append([])
             width = 0
         batches[-1].append(module)
-        width += module.width
+        width += own
     return batches

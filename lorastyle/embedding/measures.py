@@ -39,8 +39,16 @@ class Measure(Protocol):
         """Names of the matrices that add up over modules; the first is the representation's."""
         ...
 
+    def rank(self, own: int) -> int:
+        """The rank of factors that are compared, of adapters of rank `own`."""
+        ...
+
+    def reduce(self, lora_A: Factors, lora_B: Factors) -> tuple[Factors, Factors]:
+        """Factors of that rank, of one module of n adapters: (n, r, in) and (n, out, r)."""
+        ...
+
     def prepare(self, lora_A: Factors, lora_B: Factors, scaling: float) -> Any:
-        """One module of n adapters, (n, r, in) and (n, out, r), as `products` takes it."""
+        """One module of n adapters, reduced or not, as `products` takes it."""
         ...
 
     def products(self, here: Any, there: Any, memory_bytes: int) -> Matrix:
@@ -58,8 +66,18 @@ class Measure(Protocol):
         ...
 
 
+class Whole:
+    """Compares updates as they are."""
+
+    def rank(self, own: int) -> int:
+        return own
+
+    def reduce(self, lora_A: Factors, lora_B: Factors) -> tuple[Factors, Factors]:
+        return lora_A, lora_B
+
+
 @dataclass(frozen=True)
-class Delta:
+class Delta(Whole):
     """The cosine of the updates, on the modules that both adapters change."""
 
     sums: tuple[str, ...] = ("delta",)
@@ -90,7 +108,7 @@ class Delta:
 
 
 @dataclass(frozen=True)
-class DeltaAligned:
+class DeltaAligned(Whole):
     """Cosines against what the row spaces allow (`adapters.alignment`)."""
 
     sums: tuple[str, ...] = ("delta-aligned", "delta-aligned+attainable")
@@ -112,16 +130,23 @@ class Truncated:
     """Another measure, of the updates cut to a rank: the best approximation, module by module."""
 
     base: Measure
-    rank: int
+    most: int
+    """The rank, where the adapters have more."""
 
     @property
     def sums(self) -> tuple[str, ...]:
         name, *parts = self.base.sums
-        cut = at_rank(name, self.rank)
+        cut = at_rank(name, self.most)
         return (cut, *(cut + part.removeprefix(name) for part in parts))
 
+    def rank(self, own: int) -> int:
+        return min(own, self.most)
+
+    def reduce(self, lora_A: Factors, lora_B: Factors) -> tuple[Factors, Factors]:
+        return truncated(lora_A, lora_B, self.most)
+
     def prepare(self, lora_A: Factors, lora_B: Factors, scaling: float) -> Any:
-        return self.base.prepare(*truncated(lora_A, lora_B, self.rank), scaling)
+        return self.base.prepare(*self.reduce(lora_A, lora_B), scaling)
 
     def products(self, here: Any, there: Any, memory_bytes: int) -> Matrix:
         return self.base.products(here, there, memory_bytes)
