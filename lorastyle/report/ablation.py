@@ -194,12 +194,16 @@ def _as_written(expression: str) -> str:
     """Words for the paper's four; any other as it is typed, and in Markdown as code."""
     if expression in SUB_NETWORK_NAMES:
         return SUB_NETWORK_NAMES[expression]
-    return "`" + "".join(c for c in expression if c.isprintable() and c != "`") + "`"
+    return f"`{_printable(expression).replace('`', '')}`"
 
 
 def _inert(text: str) -> str:
-    """Text that Markdown takes for text: a pattern's stars are no emphasis."""
-    return text.replace("*", "\\*").replace("<", "&lt;")
+    """Text that Markdown and a terminal take for text: a pattern's stars are no emphasis."""
+    return _printable(text).replace("*", "\\*").replace("<", "&lt;")
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())
 
 
 def _without_constants(rows: list[list[str]]) -> list[list[str]]:

@@ -53,8 +53,8 @@ SUB_NETWORK_COLOURS = {
 OTHER_COLOURS = (
     {"light": "#7d2a6b", "dark": "#c57fa6"},
     {"light": "#1b8f6a", "dark": "#97cbb8"},
-    {"light": "#7a6ff0", "dark": "#6a70e6"},
-    {"light": "#3e8fa8", "dark": "#3d8189"},
+    {"light": "#7a6ff0", "dark": "#6068dc"},
+    {"light": "#3e8fa8", "dark": "#3d7a80"},
 )
 """Of sub-networks that are not the paper's. Found by search like the genres' hues: told apart from
 those four, and from each other, by red- and green-blind readers too."""

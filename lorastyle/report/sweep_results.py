@@ -44,7 +44,6 @@ ERROR_COLUMNS: Mapping[str, str] = {
     "recall_at_k": "recall_at_k_se",
 }
 SETTING_COLUMNS = ("rank", "rank_method", "representation", "sub_network")
-NEEDED = frozenset({*SETTING_COLUMNS, "share", "calibration", "n_components", "ari_mean", "map"})
 
 
 class Variant(NamedTuple):
@@ -115,13 +114,6 @@ class SweepResults:
 
     results: pd.DataFrame
     best: Mapping[str, Any]
-
-    @staticmethod
-    def has(results: pd.DataFrame, best: object) -> bool:
-        """Whether this is such a sweep, and not one of another version."""
-        parts = best if isinstance(best, Mapping) else {}
-        shaped = all(isinstance(parts.get(name), Mapping) for name in ("best", "settings"))
-        return shaped and set(results.columns) >= NEEDED
 
     @cached_property
     def shares(self) -> dict[Setting, float]:

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from lorastyle.config import parse_experiment
+from lorastyle.evaluation.swept import current_inputs
 from lorastyle.records import Role
 from lorastyle.runs import Run, write_json
 
@@ -90,6 +92,98 @@ def curves_table(seed: int = 0) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
+
+
+SHARES = {"full": 1.0, "feed_forward": 0.46, "self_attention": 0.27, "cross_attention": 0.27}
+TASK_SCORES = {"clustering": ("ari", "ari_mean", "ari_se"), "retrieval": ("map", "map", "map_se")}
+
+
+def sweep_tables(
+    peaks: dict[str, float] | None = None,
+    variants: tuple[tuple[int, str, str], ...] = ((4, "trained", "delta"),),
+    forms: tuple[str, ...] = ("full",),
+    n_counts: int = 12,
+    own_rank: int = 4,
+) -> tuple[pd.DataFrame, dict]:
+    """What a sweep leaves: results, and the choice by the rule of one standard error.
+
+    Each curve is a flat hill about its own count, as high as its sub-network's peak, less 0.02
+    for each rank below 16, for each form after the first and in retrieval.
+    """
+    rows = []
+    for rank, method, representation in variants:
+        for place, (name, peak) in enumerate((peaks or SUB_NETWORKS).items()):
+            for later, form in enumerate(forms):
+                for count in range(1, n_counts + 1):
+                    top = peak - 0.001 * (16 - rank) - 0.02 * later
+                    score = top - 0.004 * abs(count - 6 - place % 3)
+                    rows.append(
+                        {
+                            "rank": rank,
+                            "rank_method": method,
+                            "representation": representation,
+                            "sub_network": name,
+                            "share": SHARES.get(name, 0.1),
+                            "calibration": form,
+                            "n_components": count,
+                            "ari_mean": score,
+                            "ari_std": 0.025,
+                            "ari_se": 0.009,
+                            "nmi_mean": score + 0.05,
+                            "nmi_std": 0.01,
+                            "nmi_se": 0.003,
+                            "train_ari_mean": score + 0.07,
+                            "train_ari_std": 0.02,
+                            "map": score - 0.2,
+                            "map_se": 0.001,
+                            "map_at_k": score - 0.1,
+                            "map_at_k_se": 0.001,
+                            "recall_at_k": score - 0.3,
+                            "recall_at_k_se": 0.001,
+                        }
+                    )
+    results = pd.DataFrame(rows)
+    settings: dict[str, dict] = {}
+    by = ["rank", "rank_method", "representation", "sub_network"]
+    for (rank, method, representation, name), lines in results.groupby(by, sort=False):
+        mark = "truncated" if method == "truncated" else "rank"
+        own = method == "trained" and rank == own_rank
+        key = f"{representation}/{name}" + ("" if own else f"@{mark}{rank}")
+        settings[key] = {
+            task: {
+                **dict(zip(by, (int(rank), method, representation, name), strict=True)),
+                "share": float(lines["share"].iloc[0]),
+                **chosen_point(lines, *scores),
+            }
+            for task, scores in TASK_SCORES.items()
+        }
+    best = {
+        task: max((one[task] for one in settings.values()), key=lambda p: p["argmax"][column])
+        for task, (_, column, _) in TASK_SCORES.items()
+    }
+    return results, {"rule": "one_standard_error", "best": best, "settings": settings}
+
+
+def chosen_point(lines: pd.DataFrame, objective: str, column: str, error: str) -> dict:
+    """The smallest count within a standard error of the largest score, of the best form."""
+    top = lines.loc[lines[column].idxmax()]
+    near = lines[(lines["calibration"] == top["calibration"])]
+    first = near[near[column] >= top[column] - top[error]].iloc[0]
+    return {
+        "objective": objective,
+        "calibration": str(top["calibration"]),
+        "n_components": int(first["n_components"]),
+        "validation": {column: float(first[column])},
+        "argmax": {"n_components": int(top["n_components"]), column: float(top[column])},
+    }
+
+
+def write_sweep(run: Run, results: pd.DataFrame, best: dict) -> None:
+    """Finish the stage `sweep` of a run, on its present embedding."""
+    run.sweep_path.mkdir(exist_ok=True)
+    results.astype({"rank": "Int64"}).to_parquet(run.sweep_path / "results.parquet")
+    (run.sweep_path / "best.yaml").write_text(yaml.safe_dump(best, sort_keys=False))
+    run.finish("sweep", current_inputs(run), {"best": best["best"]}, 31.0)
 
 
 def metrics_document(n_artists: int) -> dict:
@@ -247,4 +341,12 @@ def evaluated_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tables():
     """The makers of the invented tables."""
-    return SimpleNamespace(scores=scores_table, curves=curves_table, metrics=metrics_document)
+    return SimpleNamespace(
+        scores=scores_table, curves=curves_table, metrics=metrics_document, sweep=sweep_tables
+    )
+
+
+@pytest.fixture(scope="session")
+def finish_sweep():
+    """`write_sweep(run, results, best)`."""
+    return write_sweep

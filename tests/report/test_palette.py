@@ -5,7 +5,14 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from lorastyle.report.palette import PAPER, make_palette, oklch_to_hex
+from lorastyle.report.palette import (
+    OTHER_COLOURS,
+    PAPER,
+    SUB_NETWORK_COLOURS,
+    make_palette,
+    oklch_to_hex,
+    sub_network_colours,
+)
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
 VISION = {
@@ -52,6 +59,22 @@ def test_genres_are_told_apart_by_colour_blind_readers(vision, theme):
     ]
     # 0.02 is about the smallest difference that is seen between patches side by side.
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 0.08
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_sub_networks_are_told_apart_by_colour_blind_readers(vision, theme):
+    colours = [*SUB_NETWORK_COLOURS.values(), *OTHER_COLOURS]
+    seen = [oklab(np.array(VISION[vision]) @ linear(colour[theme])) for colour in colours]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 0.08
+
+
+def test_other_sub_networks_take_colours_in_turn_and_leave_the_papers_alone():
+    names = ["up", "full", "to_q", "down", "mid", "res1"]
+    colours = sub_network_colours(names)
+    assert colours["full"] == SUB_NETWORK_COLOURS["full"]
+    others = [colours[name] for name in names if name != "full"]
+    assert others == [*OTHER_COLOURS, OTHER_COLOURS[0]]
 
 
 @pytest.mark.parametrize("n_artists", [2, 12, 63])
