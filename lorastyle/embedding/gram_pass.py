@@ -33,7 +33,13 @@ from lorastyle.embedding.delta_tasks import delta_tasks
 from lorastyle.embedding.factor_products import FactorTask
 from lorastyle.embedding.groups import Groups, columns_of, sub_network_groups
 from lorastyle.embedding.ledger import Ledger
-from lorastyle.embedding.measures import FACTORS, MEASURES, base_representation, sum_names
+from lorastyle.embedding.measures import (
+    FACTORS,
+    MEASURES,
+    base_representation,
+    sum_names,
+    truncated_rank,
+)
 from lorastyle.embedding.products import sum_of
 from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError
@@ -304,7 +310,15 @@ def _check_representations(source: Source, representations: Sequence[str]) -> No
                 f"there is no representation {name!r}; choose from {', '.join(REPRESENTATIONS)}"
             )
         sum_names(name)  # raises for a rank that is none
-    if FACTORS in representations and not isinstance(source, AdapterStore):
+    if isinstance(source, AdapterStore):
+        return
+    cut = [name for name in representations if truncated_rank(name) is not None]
+    if cut:
+        raise StageError(
+            f"ingested adapters change different modules, and the norms of their updates are known "
+            f"at full rank only, so {cut[0]} cannot be compared; leave sweep.truncated_ranks out"
+        )
+    if FACTORS in representations:
         raise StageError(
             "ingested adapters differ in rank and initialisation, so their factors cannot be "
             "compared; set embedding.representations=[delta]"

@@ -196,6 +196,11 @@ def test_factors_of_ingested_adapters_are_not_compared(store, adapters):
         compute_sums(store, table_of(store, adapters)["row"], ("factors",))
 
 
+def test_updates_of_ingested_adapters_are_not_cut(store, adapters):
+    with pytest.raises(StageError, match="delta@2 cannot be compared"):
+        compute_sums(store, table_of(store, adapters)["row"], ("delta", "delta@2"))
+
+
 def test_coverage_is_the_smaller_share_on_shared_modules():
     energies = np.array([[3.0, 1.0], [2.0, 0.0]])
     np.testing.assert_allclose(coverage(energies, energies), [[1, 0.75], [0.75, 1]])
