@@ -7,7 +7,6 @@ search/spaces/REPRESENTATION.SUBNETWORK/EMBEDDING.npz
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from lorastyle.embedding.gram import GramSet
@@ -39,8 +38,8 @@ def open_space(run: Run, representation: str, sub_network: str) -> StyleSpace:
             pass  # damaged: it can be made again
     grams = GramSet.load(run.embedding_path)
     space = space_of(run.experiment, grams, None, "retrieval", representation, sub_network)
-    shutil.rmtree(path.parent, ignore_errors=True)
     space.save(path)
+    _forget_others(path)
     return space
 
 
@@ -53,6 +52,13 @@ def embedding_identity(run: Run) -> str:
     before = run.upstream_hash("embed")
     inputs = (run.manifest("embed") or {}).get("inputs")
     return digest([before, inputs, run.experiment.embedding.model_dump(mode="json")])
+
+
+def _forget_others(path: Path) -> None:
+    """Spaces of earlier embeddings."""
+    for other in path.parent.glob("*.npz"):
+        if other != path:
+            other.unlink(missing_ok=True)
 
 
 def _kept_path(run: Run, representation: str, sub_network: str) -> Path:
