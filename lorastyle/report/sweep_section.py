@@ -27,7 +27,7 @@ from lorastyle.report.sweep_words import (
     short_name,
     variant_name,
 )
-from lorastyle.report.words import percent, sub_network_name
+from lorastyle.report.words import percent
 
 CURVE_SIZE, RANK_SIZE = (3.3, 2.7), (4.3, 3.1)
 """In inches; the page scales panels, three or two a row, so this sets the size of their text."""
@@ -185,7 +185,7 @@ def _row(swept: SweepResults, setting: Setting) -> Markup:
         short_name(setting.sub_network),
         badges,
         scope="row",
-        title=sub_network_name(setting.sub_network),
+        title=setting.sub_network,
     )
     return tag(
         "tr",
