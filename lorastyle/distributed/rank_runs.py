@@ -44,7 +44,7 @@ def trained_ranks(experiment: Experiment) -> tuple[int | None, ...]:
 def other_ranks(experiment: Experiment) -> tuple[int, ...]:
     """Trained ranks besides the run's own."""
     own = experiment.training.rank
-    return tuple(rank for rank in trained_ranks(experiment) if rank not in (None, own))  # type: ignore[misc]
+    return tuple(rank for rank in trained_ranks(experiment) if rank is not None and rank != own)
 
 
 def experiment_at_rank(experiment: Experiment, rank: int) -> Experiment:

@@ -22,14 +22,14 @@ from lorastyle.distributed.grid import Grid, grid_of
 from lorastyle.distributed.rank_runs import prepare_ranks
 from lorastyle.distributed.session import Session
 from lorastyle.distributed.trials import Trials, shown
-from lorastyle.distributed.tuning import try_all
+from lorastyle.distributed.tuning import forget_trials, try_all
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.stage import bring_up_to_date
 from lorastyle.embedding.style_space import Task
+from lorastyle.embedding.wanted import wanted_products
 from lorastyle.errors import StageError
 from lorastyle.evaluation.chosen import scores_on_test
 from lorastyle.evaluation.protocol import ProtocolSettings
-from lorastyle.evaluation.selection import curve_points
 from lorastyle.evaluation.sweep_choice import choose_best, results_table
 from lorastyle.evaluation.swept import BEST_FILE, RESULTS_FILE, current_inputs, pick_of
 from lorastyle.places.place import Place, place_of
@@ -55,7 +55,8 @@ def sweep(
     `evaluation.swept` for the files. Raises StageError naming a trial that failed.
     """
     with nullcontext(session) if session else Session(run.experiment.compute.address) as session:
-        bring_up_to_date(run, pass_scheduler(session))
+        if _lacks_products(run):
+            bring_up_to_date(run, pass_scheduler(session))
         ranks = prepare_ranks(run, session, train_missing=train_missing)
         grid = grid_of(run.experiment, _grams(run))
         inputs = {
@@ -66,6 +67,18 @@ def sweep(
         return carry_out(
             run, "sweep", inputs, lambda: _sweep(run, grid, inputs, session), force=force
         )
+
+
+def _lacks_products(run: Run) -> bool:
+    """Whether the embedding has no Gram matrix of something that the sweep is to try."""
+    run.upstream_hash("embed")
+    grams = _grams(run)
+    wanted = wanted_products(run.experiment, grams.targets)
+    return not all(
+        grams.has(representation, expression)
+        for representation in wanted.representations
+        for expression in wanted.expressions
+    )
 
 
 def _grams(run: Run) -> GramSet:
@@ -92,25 +105,27 @@ def _sweep(run: Run, grid: Grid, inputs: Mapping[str, Any], session: Session) ->
         "n_points": len(results),
         "best": best["best"],
         "left_out": dict(grid.left_out),
-        "digest": digest([curve_points(results), best]),
+        "digest": digest([found, best]),
     }
 
 
 def _try(trials: Trials, run: Run, name: str, session: Session) -> list[dict[str, Any]]:
     """What every trial found, in order; those that an earlier attempt finished are not repeated."""
-    n_settings = len(trials.settings)
-    if len(trials.finished()) < n_settings:
-        session.start()
-        with shown(trials):
-            try_all(trials.carry_out, n_settings, run.sweep_path.absolute() / name)
-    found = [trials.read(number) for number in range(n_settings)]
-    absent = [setting.key for setting, one in zip(trials.settings, found, strict=True) if not one]
-    if absent:
-        raise StageError(
-            f"the scores of {len(absent)} of {n_settings} trials are gone, first of {absent[0]}; "
-            "run the same command again: only these are repeated"
-        )
-    return [one for one in found if one]
+    n_settings, directory = len(trials.settings), run.sweep_path.absolute() / name
+    for _ in range(2):
+        if len(trials.finished()) < n_settings:
+            session.start()
+            with shown(trials):
+                try_all(trials.carry_out, n_settings, directory)
+        found = [one for number in range(n_settings) if (one := trials.read(number))]
+        if len(found) == n_settings:
+            return found
+        # Tune takes trials for finished whose scores are gone.
+        forget_trials(directory)
+    raise StageError(
+        f"the scores of {n_settings - len(found)} of {n_settings} trials vanish from "
+        f"{trials.scores.where('')} as they are written; see who else works there"
+    )
 
 
 def _on_test(run: Run, task: Task, point: Mapping[str, Any], scores: Place) -> dict[str, Any]:

@@ -131,9 +131,9 @@ class _Watcher:
 
     def _text(self) -> str:
         parts = [
-            f"{SHOWN[name]} {score:.3f} {key}"
-            for name, (score, key) in self.best.items()
-            if name in SHOWN
+            f"{title} {self.best[name][0]:.3f} {self.best[name][1]}"
+            for name, title in SHOWN.items()
+            if name in self.best
         ]
         n_new = len(self._seen) - (self.n_before or 0)
         n_left = len(self.trials.settings) - len(self._seen)

@@ -46,6 +46,11 @@ def try_all(body: Body, n_settings: int, directory: Path) -> None:
         )
 
 
+def forget_trials(directory: Path) -> None:
+    """Remove Tune's state of a grid: the next attempt begins with all of its trials."""
+    shutil.rmtree(directory / DIRECTORY, ignore_errors=True)
+
+
 def _tuner(body: Body, n_settings: int, directory: Path) -> Any:
     from ray import tune
     from ray.tune.logger import JsonLoggerCallback
@@ -82,7 +87,7 @@ def _restored(tuner: Any, path: Path, trainable: Any) -> Any | None:
         found.get_results()
     except Exception:
         # Killed while it was written. The trials' own files are all that matters.
-        shutil.rmtree(path, ignore_errors=True)
+        forget_trials(path.parent)
         return None
     return found
 

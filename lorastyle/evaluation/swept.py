@@ -136,8 +136,9 @@ def finished_sweep(run: Run) -> FinishedSweep | None:
         for task in get_args(Task):
             _ = sweep.pick(task), sweep.picks(task)
     except Exception as error:  # a file may say anything
+        problem = " ".join(str(error).split())[:200]
         raise StageError(
-            f"the results in {run.sweep_path} cannot be read ({error}); "
+            f"the results in {run.sweep_path} cannot be read ({problem}); "
             f"run `lorastyle sweep {run.location} --force`"
         ) from error
     return sweep
@@ -170,11 +171,13 @@ def setting_of(values: Mapping[str, Any], experiment: Experiment) -> SweptSettin
 
 
 def _keys(results: pd.DataFrame, experiment: Experiment) -> list[str]:
-    names = results[list(SETTING_COLUMNS[:4])].to_dict("records")
-    known: dict[tuple[Any, ...], str] = {}
-    for values in names:
-        known.setdefault(tuple(values.values()), setting_of(values, experiment).key)
-    return [known[tuple(values.values())] for values in names]
+    names = list(SETTING_COLUMNS[:4])
+    lines = list(results[names].itertuples(index=False, name=None))
+    known = {
+        line: setting_of(dict(zip(names, line, strict=True)), experiment).key
+        for line in dict.fromkeys(lines)
+    }
+    return [known[line] for line in lines]
 
 
 def pick_of(found: Mapping[str, Any], experiment: Experiment) -> Pick:

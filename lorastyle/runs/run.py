@@ -32,7 +32,13 @@ IMAGES = "corpus"
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "plan": ("catalogue.parquet", "plan.parquet", "left_out.csv", "scrubbed.csv", IMAGES),
     "embed": ("embedding",),
-    "sweep": ("sweep/results.parquet", "sweep/best.yaml"),
+    "sweep": tuple(
+        f"sweep/{name}"
+        for name in (
+            *("results.parquet", "best.yaml", "ablation.md", "ablation.csv"),
+            *("curves.png", "curves.svg", "ranks.png", "ranks.svg"),
+        )
+    ),
     "evaluate": ("evaluation",),
     "report": ("report",),
 }

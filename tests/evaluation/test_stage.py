@@ -3,12 +3,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from lorastyle.corpus.stage import plan, read_plan
 from lorastyle.embedding.gram import GramSet
 from lorastyle.errors import ConfigError, StageError
-from lorastyle.evaluation.selection import CURVE_COLUMNS, curve_inputs, evaluate_setting
+from lorastyle.evaluation.curves import CURVE_COLUMNS
+from lorastyle.evaluation.protocol import ProtocolSettings, clustering_entry, fit_setting
+from lorastyle.evaluation.selection import evaluate_setting
 from lorastyle.evaluation.stage import evaluate
+from lorastyle.evaluation.sweep_choice import choose_best, results_table
+from lorastyle.evaluation.swept import BEST_FILE, RESULTS_FILE, current_inputs, own_setting
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.runs import Run
 
@@ -125,18 +130,26 @@ def test_a_new_embedding_makes_it_stale(run):
         evaluate(run)
 
 
-def write_sweep(run, **changes):
-    setting = evaluate_setting(
-        GramSet.load(run.embedding_path), None, "factors", "full", run.experiment
-    )
-    table = pd.DataFrame(setting["curve"])
-    # Another best count than validation gives: only a reader of the sweep can come to it.
-    table.loc[table["n_components"] == 6, ["ari_mean", "map"]] = 2.0
-    table = table.assign(representation="factors", sub_network="full")
+def write_sweep(run, *settings, **changes):
+    """A sweep of these settings whose best counts are others than validation gives."""
+    settings = settings or (own_setting(run.experiment, "factors", "full"),)
+    found = []
+    for setting in settings:
+        scored = evaluate_setting(
+            GramSet.load(run.embedding_path),
+            None,
+            setting.embedded_as,
+            setting.sub_network,
+            run.experiment,
+        )
+        for points in scored["curves"].values():
+            points[5] |= {"ari_mean": 2.0, "ari_se": 0.0, "map": 2.0, "map_se": 0.0}
+        found.append({"share": 1.0, **scored})
     run.sweep_path.mkdir()
-    table.to_parquet(run.sweep_path / "results.parquet")
-    inputs = {"embed": run.upstream_hash("embed"), **curve_inputs(run.experiment)}
-    run.finish("sweep", inputs | changes, {}, 0.0)
+    results_table(settings, found).to_parquet(run.sweep_path / RESULTS_FILE)
+    best = choose_best(settings, found, run.experiment)
+    (run.sweep_path / BEST_FILE).write_text(yaml.safe_dump(best))
+    run.finish("sweep", current_inputs(run) | changes, {}, 0.0)
 
 
 def test_pc_counts_come_from_a_finished_sweep(run):
@@ -147,7 +160,33 @@ def test_pc_counts_come_from_a_finished_sweep(run):
     assert metrics["retrieval"]["factors/full"]["n_components"] == 6
 
 
-@pytest.mark.parametrize("changes", [{"embed": "another"}, {"evaluation": {"top_k": 1}}])
+def test_what_the_sweep_found_best_is_scored_though_the_embedding_did_not_name_it(run):
+    union = own_setting(run.experiment, "factors", "feed_forward+self_attention")
+    write_sweep(run, union)
+    evaluate(run)
+    metrics = json.loads(run.metrics_path.read_text())
+    entry = metrics["clustering"]["factors/feed_forward+self_attention"]
+    assert (entry["n_components"], entry["calibration"]) == (6, "full")
+    sums = GramSet.load(run.embedding_path).sums["factors"]
+    both = sums["feed_forward"] + sums["self_attention"]
+    table = GramSet.load(run.embedding_path).table
+    alone = GramSet(table, {"factors": {"feed_forward": both}})
+    setting = fit_setting(alone, None, "factors", "feed_forward", run.experiment)
+    vectors = setting.vectors["clustering"].first(6)
+    expected = clustering_entry(vectors, ProtocolSettings.of(run.experiment))
+    assert entry["test"]["ari"]["mean"] == pytest.approx(expected["test"]["ari"]["mean"])
+
+
+def test_a_damaged_sweep_is_named(run):
+    write_sweep(run)
+    (run.sweep_path / BEST_FILE).write_text("best: [")
+    with pytest.raises(StageError, match=r"cannot be read .* sweep .* --force"):
+        evaluate(run)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"embed": "another"}, {"evaluation": {"top_k": 1}}, {"choice": {"rule": "best"}}]
+)
 def test_a_sweep_from_other_inputs_is_not_read(run, changes):
     write_sweep(run, **changes)
     evaluate(run)

@@ -14,10 +14,12 @@ def test_entries_have_every_split_with_and_without_calibration(grams, experiment
     setting = fit_setting(grams, None, "factors", "full", experiment)
     entries, queries = weight_entries(setting, {"clustering": 3, "retrieval": 4}, settings)
     clustering, retrieval = entries["clustering"], entries["retrieval"]
-    assert set(clustering) == {"n_components", "train", "val", "test", "uncalibrated"}
+    assert set(clustering) == {
+        *("n_components", "calibration", "train", "val", "test", "uncalibrated")
+    }
     assert set(clustering["uncalibrated"]) == {"val", "test"}
     assert set(clustering["test"]["ari"]) == {"mean", "std"}
-    assert set(retrieval) == {"n_components", "val", "test", "uncalibrated"}
+    assert set(retrieval) == {"n_components", "calibration", "val", "test", "uncalibrated"}
     assert (clustering["n_components"], retrieval["n_components"]) == (3, 4)
     assert retrieval["test"]["n_queries"] == 8
     assert set(queries) == {"val", "test", "uncalibrated/val", "uncalibrated/test"}
@@ -42,6 +44,22 @@ def test_without_calibration_adapters_the_reason_stands_beside(
         assert "nothing was calibrated" in entry["uncalibrated_reason"]
 
 
+def test_a_form_of_calibration_is_named_and_changes_held_out_adapters_only(
+    grams, experiment, settings
+):
+    counts = {"clustering": 3, "retrieval": 3}
+    full = fit_setting(grams, None, "factors", "full", experiment)
+    none = full.calibrated_as({"clustering": "none"})
+    calibrated, _ = weight_entries(full, counts, settings)
+    projected, _ = weight_entries(none, counts, settings)
+    assert projected["retrieval"] == calibrated["retrieval"]
+    ours, theirs = calibrated["clustering"], projected["clustering"]
+    assert (ours["calibration"], theirs["calibration"]) == ("full", "none")
+    assert theirs["train"] == ours["train"]
+    assert theirs["test"] == ours["uncalibrated"]["test"]
+    assert "not to be calibrated" in theirs["uncalibrated_reason"]
+
+
 def test_without_validation_adapters_the_count_is_the_number_of_artists(
     new_grams, experiment, counts, settings
 ):
@@ -61,7 +79,7 @@ def test_one_artist_is_no_comparison(new_grams, new_experiment, counts):
     setting = fit_setting(grams, None, "factors", "full", experiment)
     assert setting.vectors == {}
     assert "train or label adapters of at least 2" in setting.absent["clustering"]
-    assert len(score_table(setting, "full")) == 0
+    assert len(score_table(setting)) == 0
 
 
 def test_queries_that_cannot_be_calibrated_are_shown_as_projected(grams, experiment):
@@ -69,13 +87,13 @@ def test_queries_that_cannot_be_calibrated_are_shown_as_projected(grams, experim
     alone = table[(table["role"] != "query_calibration") | (table["artist"] == "artist0")]
     setting = fit_setting(grams, alone, "factors", "full", experiment)
     assert set(setting.absent) == {"retrieval"}
-    scores = score_table(setting, "full")
+    scores = score_table(setting)
     assert scores.loc[scores["role"] == "query_test", "calibrated"].all()
 
 
 def test_the_score_table_has_a_line_for_every_place_of_an_adapter(grams, experiment):
     setting = fit_setting(grams, None, "factors", "full", experiment)
-    table = score_table(setting, "full")
+    table = score_table(setting)
     placed = table[table["calibrated"]]
     assert placed["adapter_id"].is_unique
     assert set(placed["role"]) == {"train", "val", "test", "query_val", "query_test"}
@@ -90,7 +108,7 @@ def test_the_score_table_has_a_line_for_every_place_of_an_adapter(grams, experim
 
 def test_scores_of_the_table_are_those_of_the_space(grams, experiment):
     setting = fit_setting(grams, None, "factors", "full", experiment)
-    table, space = score_table(setting, "full"), setting.spaces["clustering"]
+    table, space = score_table(setting), setting.spaces["clustering"]
     for calibrated in (True, False):
         rows = space.rows("test")
         names = space.table.set_index("row").loc[rows, "adapter_id"]
