@@ -34,7 +34,7 @@ from lorastyle.embedding.products import (
 from lorastyle.embedding.style_space import Scores, StyleSpace
 from lorastyle.errors import StageError
 from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.vectors import AdapterVectors
+from lorastyle.store.vectors import AdapterVectors, UnionVectors
 
 Matrix = npt.NDArray[np.float32]
 Scheduler = Callable[..., Any]
@@ -67,7 +67,7 @@ def write_components(
         )
     if path.exists():
         _open(path)
-    vectors = AdapterVectors.of(store, space.fit_rows, space.sub_network)
+    vectors = UnionVectors.of(store, space.fit_rows, space.sub_network)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         _write(vectors, space, aside, memory_gib, scheduler)
@@ -111,7 +111,7 @@ def project_with_components(
 
 
 def _write(
-    vectors: AdapterVectors,
+    vectors: UnionVectors,
     space: StyleSpace,
     path: Path,
     memory_gib: float,
@@ -146,7 +146,7 @@ def _write(
 
 
 def _write_block(
-    vectors: AdapterVectors, path: str, weights: Matrix, columns: slice
+    vectors: UnionVectors, path: str, weights: Matrix, columns: slice
 ) -> Gram | Exception:
     """What `_write_chunk` returns, or why it failed.
 
@@ -159,7 +159,7 @@ def _write_block(
         return error
 
 
-def _write_chunk(vectors: AdapterVectors, path: str, weights: Matrix, columns: slice) -> Gram:
+def _write_chunk(vectors: UnionVectors, path: str, weights: Matrix, columns: slice) -> Gram:
     """Write one chunk; returns its share of the offsets and of the squared lengths: (2, k)."""
     block = vectors.read(columns)
     mean = block.mean(axis=0, dtype=np.float64)
@@ -171,7 +171,7 @@ def _write_chunk(vectors: AdapterVectors, path: str, weights: Matrix, columns: s
     return np.stack([offset, np.einsum("kj,kj->k", part, part, dtype=np.float64)])
 
 
-def _refuse_other_adapters(vectors: AdapterVectors, square: float) -> None:
+def _refuse_other_adapters(vectors: UnionVectors, square: float) -> None:
     # A component has unit length if it is made from the vectors it was found in.
     if not abs(square - 1) < UNIT:
         raise StageError(

@@ -17,7 +17,7 @@ from lorastyle.embedding.gram_pass import compute_sums, cross_of, gram_of
 from lorastyle.embedding.style_space import StyleSpace, build_space
 from lorastyle.errors import StageError
 from lorastyle.store.adapter_store import AdapterStore
-from lorastyle.store.vectors import AdapterVectors
+from lorastyle.store.vectors import AdapterVectors, UnionVectors
 
 ROLES = ["train"] * 5 + ["test"]
 ARTISTS = ("anna", "bela", "chen")
@@ -54,7 +54,7 @@ def space_of(store: AdapterStore, sub_network: str, representation: str = "facto
 
 
 def vectors_of(store: AdapterStore, space: StyleSpace, rows: np.ndarray) -> np.ndarray:
-    on_disk = AdapterVectors.of(store, rows, space.sub_network)
+    on_disk = UnionVectors.of(store, rows, space.sub_network)
     return on_disk.read(slice(0, on_disk.shape[1]))
 
 
@@ -69,7 +69,7 @@ def path(store, space, tmp_path):
     return tmp_path / "components.zarr"
 
 
-@pytest.mark.parametrize("sub_network", ["full", "self_attention"])
+@pytest.mark.parametrize("sub_network", ["full", "self_attention", "full-cross_attention"])
 @pytest.mark.parametrize("memory_gib", [1e-5, 1.0])
 def test_they_are_sklearns_and_of_any_zarr_reader(store, tmp_path, sub_network, memory_gib):
     space = space_of(store, sub_network)
