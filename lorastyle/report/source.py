@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lorastyle.errors import StageError
-from lorastyle.evaluation.swept import finished_sweep
+from lorastyle.evaluation.swept import FinishedSweep
 from lorastyle.records import UNLABELLED, Role
 from lorastyle.report.palette import Palette, make_palette
 from lorastyle.report.scores import best_space
@@ -123,8 +123,8 @@ class ReportSource:
         return next(iter(self.spaces), None)
 
 
-def read_source(run: Run) -> ReportSource:
-    """Read a run's results. Raises StageError where it is not evaluated."""
+def read_source(run: Run, sweep: FinishedSweep | None) -> ReportSource:
+    """Read a run's results, all but its sweep. Raises StageError where it is not evaluated."""
     run.upstream_hash("evaluate")
     try:
         metrics = json.loads(run.metrics_path.read_text(encoding="utf-8"))
@@ -134,7 +134,6 @@ def read_source(run: Run) -> ReportSource:
         raise StageError(
             f"{error.filename} is missing; run `lorastyle evaluate {run.location} --force`"
         ) from error
-    sweep = finished_sweep(run)
     return ReportSource(
         run=run,
         metrics=metrics,

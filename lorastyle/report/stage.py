@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lorastyle import __version__
-from lorastyle.evaluation.swept import finished_sweep
+from lorastyle.evaluation.swept import FinishedSweep, finished_sweep
 from lorastyle.report import figures
 from lorastyle.report.canvas import css_variables, inline_svg, save_figure, styled
 from lorastyle.report.curve_figures import curves
@@ -28,13 +28,14 @@ def report(run: Run, *, force: bool = False) -> StageOutcome:
     changed since the report and `force` is not set.
     """
     inputs = {"evaluation": run.upstream_hash("evaluate"), "lorastyle": __version__}
-    if finished_sweep(run) is not None:
+    sweep = finished_sweep(run)
+    if sweep is not None:
         inputs["sweep"] = run.upstream_hash("sweep")
-    return carry_out(run, "report", inputs, lambda: _report(run), force=force)
+    return carry_out(run, "report", inputs, lambda: _report(run, sweep), force=force)
 
 
-def _report(run: Run) -> dict[str, Any]:
-    source = read_source(run)
+def _report(run: Run, sweep: FinishedSweep | None) -> dict[str, Any]:
+    source = read_source(run, sweep)
     written, static_map = _write_figures(source, run.report_path / "figures")
     page = make_page(source, works_of_artists(run, source.catalogue), static_map).encode()
     write_atomically(run.report_path / "index.html", page)

@@ -20,7 +20,7 @@ from lorastyle.report.source import read_source
 
 @pytest.fixture(scope="module")
 def source(evaluated_run):
-    return read_source(evaluated_run)
+    return read_source(evaluated_run, None)
 
 
 @given(arrays(np.float64, st.tuples(st.integers(0, 12), st.just(2)), elements=st.integers(-5, 5)))

@@ -31,7 +31,7 @@ def soup(written):
 
 
 def page_of(run):
-    source = read_source(run)
+    source = read_source(run, None)
     works = works_of_artists(run, source.catalogue)
     return BeautifulSoup(make_page(source, works, raw("")), "html.parser")
 
@@ -159,7 +159,7 @@ def test_names_of_artists_are_text_wherever_they_stand(make_evaluated_run, tmp_p
 
 def test_the_map_places_every_adapter_in_proportion(soup, evaluated_run):
     data = json.loads(soup.select_one("#map-data").string)
-    source = read_source(evaluated_run)
+    source = read_source(evaluated_run, None)
     assert len(data["adapters"]) == 12 * (8 + 2 + 2)
     for shown, (key, space) in zip(data["spaces"], source.spaces.items(), strict=True):
         assert shown["chosen"] == (key == "delta/feed_forward")
@@ -239,7 +239,7 @@ def test_a_space_of_one_component_is_drawn(make_evaluated_run, tmp_path):
     table = pd.read_parquet(path)
     table[[f"component_{k}" for k in range(2, 11)]] = np.nan
     table.to_parquet(path)
-    source = read_source(run)
+    source = read_source(run, None)
     with styled():
         style_map(source.spaces[source.shown_space].points(), source.palette)
     data = json.loads(page_of(run).select_one("#map-data").string)

@@ -9,6 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from lorastyle.errors import StageError
+from lorastyle.evaluation.swept import finished_sweep
 from lorastyle.report.ablation import ablation_markdown
 from lorastyle.report.markup import raw
 from lorastyle.report.page import make_page
@@ -26,7 +27,9 @@ PEAKS = {"full": 0.8, "feed_forward": 0.7, "up&to_v": 0.85, "full-cross_attentio
 
 
 def page_of(run):
-    return BeautifulSoup(make_page(read_source(run), {}, raw("")), "html.parser")
+    return BeautifulSoup(
+        make_page(read_source(run, finished_sweep(run)), {}, raw("")), "html.parser"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,7 @@ def test_ids_stay_unique(soup):
 
 
 def test_its_table_has_the_numbers_of_the_markdown(soup, swept_run):
-    swept = read_source(swept_run).swept
+    swept = read_source(swept_run, finished_sweep(swept_run)).swept
     rows = [
         line.strip("|").replace("*", "").split(" | ")
         for line in ablation_markdown(swept.results, swept.best, 8).splitlines()
@@ -107,7 +110,7 @@ def test_names_in_a_sweep_are_text(make_evaluated_run, finish_sweep, tables, tmp
     run = make_evaluated_run(tmp_path / "run", 4, 2)
     peaks = {HOSTILE: 0.9, "full": 0.8}
     finish_sweep(run, *tables.sweep(peaks, ((4, "trained", "delta"), (8, "trained", "delta"))))
-    page = make_page(read_source(run), {}, raw(""))
+    page = make_page(read_source(run, finished_sweep(run)), {}, raw(""))
     assert "<script>alert" not in page
     titles = [row["title"] for row in BeautifulSoup(page, "html.parser").select("th[title]")]
     assert HOSTILE in titles
