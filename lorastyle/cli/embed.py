@@ -144,7 +144,7 @@ def pass_line(record: Mapping[str, Any]) -> str:
     ...            "wall_s": 128.0, "n_segments": 61})
     '  read 36.2 GB in 2 min 8 s (283 MB/s), 61 segments'
     """
-    if not record["n_new"]:
+    if "bytes_read" not in record:
         return "  all products were there already; nothing was read"
     rate = record["bytes_read"] / max(record["wall_s"], 1e-3)
     parts = [
@@ -154,7 +154,7 @@ def pass_line(record: Mapping[str, Any]) -> str:
     ]
     if record["n_resumed"]:
         parts.append(f"{record['n_resumed']} of them before it was interrupted")
-    if record["n_new"] < record["n_adapters"]:
+    if 0 < record["n_new"] < record["n_adapters"]:
         parts.append(f"{record['n_new']:,} of {record['n_adapters']:,} adapters new")
     return ", ".join(parts)
 

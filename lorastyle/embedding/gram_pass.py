@@ -2,32 +2,21 @@
 
 A task opens the store itself, reads a segment of columns of every row and returns
 one (n, n) sum, so that a scheduler moves no weights: it may be Dask's threads, or Ray.
-The sums of a matrix are added in the order of its segments. With a ledger they are saved
-there now and then, so a pass that was killed continues, and ends in the same bits; nothing
+The sums of a matrix are added in the order of its segments (`summing`). With a ledger they are
+saved there now and then, so a pass that was killed continues, and ends in the same bits; nothing
 else is kept of a matrix that is finished, so memory does not grow with their number.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dask
-import dask.threaded
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
-from lorastyle.embedding.blocks import (
-    ORIGIN_ROWS,
-    PANEL,
-    SPARE,
-    chunks_per_segment,
-    cut_segments,
-    origin_rows,
-)
+from lorastyle.embedding.blocks import chunks_per_segment, cut_segments, origin_rows
 from lorastyle.embedding.delta_products import Module
 from lorastyle.embedding.delta_tasks import delta_tasks
 from lorastyle.embedding.factor_products import FactorTask
@@ -41,7 +30,8 @@ from lorastyle.embedding.measures import (
     truncated_rank,
 )
 from lorastyle.embedding.products import sum_of
-from lorastyle.embedding.spent import Spent
+from lorastyle.embedding.share import Share
+from lorastyle.embedding.summing import Scheduler, Task, saved_sum, sum_tasks
 from lorastyle.errors import StageError
 from lorastyle.progress import Progress, Silent
 from lorastyle.store.adapter_store import AdapterStore
@@ -51,68 +41,10 @@ from lorastyle.store.vectors import AdapterVectors
 Rows = npt.NDArray[np.int64]
 Gram = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
-Scheduler = Callable[..., Any]
-Task = Callable[[Spent], Gram]
 
-IN_FLIGHT_ELSEWHERE = 64
-"""Tasks that another scheduler may carry out at once."""
 REPRESENTATIONS = (FACTORS, *MEASURES)
 USUAL = (FACTORS, "delta")
 """What is embedded where nobody asks for more."""
-ROWS_BESIDES = 2 * ORIGIN_ROWS + 2
-"""Rows that a task holds besides a block's: the origin's, their sorted copy, a chunk being read."""
-LEAST_WIDTH = 256
-"""Narrower blocks would read each inner chunk more than a hundred times."""
-TASKS_ELSEWHERE = 4
-"""Tasks among which memory is shared where another scheduler decides how many run at once."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """How many tasks run at once, and the working memory each may take."""
-
-    n_workers: int
-    memory_bytes: int
-
-    @classmethod
-    def of(
-        cls,
-        n_left: int,
-        n_right: int,
-        memory_gib: float,
-        *,
-        threads: bool,
-        n_held: int = 1,
-        n_parts: int = 1,
-    ) -> Share:
-        """Divide the memory. Raises StageError where it does not hold the sums alone.
-
-        `n_held` sums are in memory at once; a task returns `n_parts`.
-        """
-        total = int(memory_gib * 2**30)
-        # The sums, one's successor and a part that waits; each task has a sum and a product.
-        gram = 8 * n_left * n_right
-        fixed, own = (n_held + 2 * n_parts) * gram, n_parts * (gram + gram // 2)
-        column = 4 * (n_right + ROWS_BESIDES)
-        least, panel = column * LEAST_WIDTH, column * PANEL
-        if total < fixed + own + least:
-            raise StageError(
-                f"{memory_gib:g} GiB are too little for the products of {n_right} adapters; "
-                f"give at least --memory {1.05 * (fixed + own + least) / 2**30:.2g}GiB"
-            )
-        # More tasks than cores: one reads and one waits for the disk while the others compute.
-        wanted = 2 + (os.cpu_count() or 1) if threads else TASKS_ELSEWHERE
-        room = total - fixed
-        # Rather every core with narrow blocks, whose chunks are read more than once, than few.
-        n_workers = max(1, min(wanted, room // (own + panel)))
-        return cls(n_workers if threads else TASKS_ELSEWHERE, room // n_workers - own)
-
-    def width(self, n_rows: int, chunk: int) -> int:
-        """Columns of these rows to hold at once: an inner chunk, or whole panels, or less."""
-        width = max(1, self.memory_bytes // (4 * (n_rows + ROWS_BESIDES)))
-        if width >= chunk:
-            return chunk
-        return width // PANEL * PANEL if width >= PANEL else width
 
 
 @dataclass(frozen=True)
@@ -140,10 +72,12 @@ class GramPass:
         memory_gib: float = 1.0,
         threads: bool = True,
         in_memory: bool = False,
+        only: Collection[str] | None = None,
     ) -> GramPass:
         """Plan the pass over these rows; arguments as in `compute_sums`.
 
-        `in_memory`: for `run`, which returns all sums, and not for `fill`.
+        `in_memory`: for `run`, which returns all sums, and not for `fill`. `only`: of the
+        matrices those of these names.
         """
         _check_representations(store, representations)
         rows = np.asarray(rows, np.int64)
@@ -162,7 +96,10 @@ class GramPass:
         tasks: dict[str, Sequence[Task]] = {}
         for name in representations:
             for group, modules in groups.items():
-                tasks[f"{name}.{group}"] = (
+                matrix = matrix_name(name, group)
+                if only is not None and matrix not in only:
+                    continue
+                tasks[matrix] = (
                     _factor_tasks(store, rows, modules, about, share, others)
                     if name == FACTORS and isinstance(store, AdapterStore)
                     else delta_tasks(store, rows, modules, share.memory_bytes, others, name)
@@ -181,11 +118,11 @@ class GramPass:
 
     def run(self, scheduler: Scheduler | None = None) -> dict[str, dict[str, Gram]]:
         """The sums by name (`measures.sum_names`) and group, all in memory."""
-        found = _run(self.tasks, self.share, scheduler)
+        found = sum_tasks(self.tasks, self.share, scheduler)
         sums: dict[str, dict[str, Gram]] = {}
         for representation in self.representations:
             for group in self.groups:
-                total = found[f"{representation}.{group}"]
+                total = found[matrix_name(representation, group)]
                 for name, part in self._parts(representation, total).items():
                     sums.setdefault(name, {})[group] = part
         return sums
@@ -200,16 +137,21 @@ class GramPass:
         """Carry out what the ledger does not have yet; `finished` then reads it from there."""
         n_saved = self.n_saved(ledger) if n_saved is None else n_saved
         with ledger.watched(shown or Silent(), self.n_segments):
-            _run(self.tasks, self.share, scheduler, ledger, n_saved)
+            sum_tasks(self.tasks, self.share, scheduler, ledger, n_saved)
 
     def finished(self, ledger: Ledger, representation: str, group: str) -> dict[str, Gram]:
         """One matrix's sums by name. Raises StageError where the ledger lacks them."""
-        name = f"{representation}.{group}"
-        return self._parts(representation, _saved(name, len(self.tasks[name]), ledger))
+        name = matrix_name(representation, group)
+        return self._parts(representation, saved_sum(name, len(self.tasks[name]), ledger))
 
     def _parts(self, representation: str, total: Gram) -> dict[str, Gram]:
         names = sum_names(representation)
         return dict(zip(names, total.reshape(len(names), *self.shape), strict=True))
+
+
+def matrix_name(representation: str, group: str) -> str:
+    """What a pass and its ledger call the sum of a representation over a group."""
+    return f"{representation}.{group}"
 
 
 def compute_sums(
@@ -252,7 +194,7 @@ def gram_of(
     """Inner products (n, n) of a store's vectors, about an origin that their rows determine."""
     share = Share.of(len(vectors), len(vectors), memory_gib, threads=scheduler is None)
     tasks = _column_tasks(vectors, origin_rows(vectors.rows), share, None)
-    return _run({"gram": tasks}, share, scheduler)["gram"]
+    return sum_tasks({"gram": tasks}, share, scheduler)["gram"]
 
 
 def cross_of(
@@ -272,7 +214,7 @@ def cross_of(
     beside = others.rows if isinstance(others, AdapterVectors) else others
     about = origin_rows(vectors.rows) if origin is None else origin
     tasks = _column_tasks(vectors, about, share, beside)
-    return _run({"cross": tasks}, share, scheduler)["cross"]
+    return sum_tasks({"cross": tasks}, share, scheduler)["cross"]
 
 
 def cross_updates(
@@ -299,7 +241,7 @@ def cross_updates(
         name: delta_tasks(source, rows, modules, share.memory_bytes, others, representation)
         for name, modules in groups.items()
     }
-    sums = _run(tasks, share, scheduler)
+    sums = sum_tasks(tasks, share, scheduler)
     return list(sum_of(list(sums.values())).reshape(n_sums, *shape))
 
 
@@ -355,89 +297,3 @@ def _column_tasks(
             beside = others[:, part.start - columns.start : part.stop - columns.start]
         tasks.append(FactorTask(store.path, vectors.rows, origin, part, width, beside))
     return tasks
-
-
-def _run(
-    tasks: Mapping[str, Sequence[Task]],
-    share: Share,
-    scheduler: Scheduler | None,
-    ledger: Ledger | None = None,
-    n_saved: Mapping[str, int] | None = None,
-) -> dict[str, Gram]:
-    """The sum of each named list of tasks; with a ledger they are left there, and none returned."""
-    options: dict[str, Any] = {"scheduler": scheduler}
-    n_at_once = IN_FLIGHT_ELSEWHERE
-    if scheduler is None:
-        # One more than can run, so that nobody waits for a sum.
-        n_at_once = share.n_workers + 1
-        options = {"scheduler": dask.threaded.get, "num_workers": share.n_workers}
-    totals = _totals(tasks, ledger, n_saved or {}, n_at_once)
-    # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
-    # of threads shows in the last bits. (Ray gives its workers one by itself.)
-    with threadpool_limits(1):
-        try:
-            results = dask.compute(*totals.values(), optimize_graph=False, **options)
-        finally:
-            SPARE.clear()
-    return {} if ledger is not None else dict(zip(totals, results, strict=True))
-
-
-def _totals(
-    tasks: Mapping[str, Sequence[Task]],
-    ledger: Ledger | None,
-    n_saved: Mapping[str, int],
-    n_at_once: int,
-) -> dict[str, Any]:
-    """A delayed sum of each list, in the order of its tasks, from where the ledger says.
-
-    A task waits until the one `n_at_once` before it is added up. Dask would start them in an
-    order of its own and add up last: a killed pass would have saved nothing, and the parts
-    would pile up. With a ledger only the end of each sum is a result: the sums themselves
-    would all stay in memory.
-    """
-    run, add, end, load = (
-        dask.delayed(body, traverse=False) for body in (_carry_out, _add, _finished, _saved)
-    )
-    ends: list[Any] = []
-    totals = {}
-    for name, parts in tasks.items():
-        n_done, total = n_saved.get(name, 0), None
-        for number in range(n_done, len(parts)):
-            after = ends[-n_at_once] if len(ends) >= n_at_once else None
-            if number == n_done > 0:
-                total = load(name, n_done, ledger, after)
-            part = run(parts[number], f"{name}.{number:06d}", ledger, after)
-            total = add(total, part, name, number + 1, number + 1 == len(parts), ledger)
-            ends.append(end(total))
-        if n_done < len(parts):
-            totals[name] = total if ledger is None else ends[-1]
-    return totals
-
-
-def _finished(_: Gram) -> None:
-    """What a later task waits for: the sum itself would be kept, and sent."""
-
-
-def _saved(name: str, n_segments: int, ledger: Ledger, after: None = None) -> Gram:
-    saved = ledger.load(name)
-    if saved is None or saved[0] != n_segments:
-        raise StageError(f"what the pass saved of {name} is gone; run `lorastyle embed RUN` again")
-    return saved[1]
-
-
-def _carry_out(task: Task, name: str, ledger: Ledger | None, after: None) -> Gram:
-    spent = Spent()
-    result = task(spent)
-    if ledger is not None:
-        ledger.receive(name, vars(spent))
-    return result
-
-
-def _add(
-    total: Gram | None, part: Gram, name: str, n_segments: int, last: bool, ledger: Ledger | None
-) -> Gram:
-    # A new array: with Ray, what a task is given is shared and read-only.
-    total = part if total is None else total + part
-    if ledger is not None:
-        ledger.save(name, total, n_segments, last=last)
-    return total

@@ -12,11 +12,12 @@ from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.config import Experiment
 from lorastyle.corpus.stage import read_plan
 from lorastyle.embedding.bucket_ledger import BucketLedger
-from lorastyle.embedding.gram_pass import Scheduler
 from lorastyle.embedding.groups import groups_for
+from lorastyle.embedding.kept import Wanted
 from lorastyle.embedding.ledger import Ledger
 from lorastyle.embedding.spaces import write_spaces
-from lorastyle.embedding.update import LEDGER, Wanted, update_grams
+from lorastyle.embedding.summing import Scheduler
+from lorastyle.embedding.update import LEDGER, update_grams
 from lorastyle.embedding.wanted import embedded_products, wanted_products
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.records import AdapterSpec

@@ -12,7 +12,8 @@ from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.embedding import ledger as ledger_module
 from lorastyle.embedding.bucket_ledger import BucketLedger
 from lorastyle.embedding.groups import sub_network_groups
-from lorastyle.embedding.update import Wanted, update_grams
+from lorastyle.embedding.kept import Wanted
+from lorastyle.embedding.update import update_grams
 from lorastyle.errors import StoreError
 from lorastyle.places.place import place_of
 from lorastyle.store import group

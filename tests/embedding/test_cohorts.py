@@ -11,9 +11,10 @@ from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.gram_pass import compute_sums
 from lorastyle.embedding.groups import groups_for, sub_network_groups
+from lorastyle.embedding.kept import Wanted
 from lorastyle.embedding.placing import Others, place_updates
 from lorastyle.embedding.style_space import build_space
-from lorastyle.embedding.update import Wanted, update_grams
+from lorastyle.embedding.update import update_grams
 from lorastyle.errors import StageError
 from lorastyle.store.cohorts import cohorts_of
 from lorastyle.store.ingested import IngestedStore

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from lorastyle.adapters.layout import AdapterLayout, TargetModule
-from lorastyle.embedding import blocks, gram_pass
+from lorastyle.embedding import blocks, summing
 from lorastyle.embedding.blocks import origin_rows
 from lorastyle.embedding.gram_pass import compute_sums, cross_of, gram_of
 from lorastyle.embedding.groups import groups_for
+from lorastyle.embedding.share import Share
 from lorastyle.embedding.spectrum import centred
 from lorastyle.embedding.spent import Spent
 from lorastyle.errors import StageError, StoreError
@@ -165,7 +166,7 @@ def test_the_pass_keeps_to_its_memory(tmp_path, representation):
 def test_parts_are_added_up_as_they_come_and_do_not_pile_up(monkeypatch, n_workers):
     """Dask by itself would add up last: all parts in memory, and nothing saved when killed."""
     events: list[str] = []
-    add = gram_pass._add
+    add = summing._add
 
     def part(spent: Spent) -> np.ndarray:
         time.sleep(0.002)
@@ -176,9 +177,9 @@ def test_parts_are_added_up_as_they_come_and_do_not_pile_up(monkeypatch, n_worke
         events.append("added")
         return add(*arguments)
 
-    monkeypatch.setattr(gram_pass, "_add", noted_add)
+    monkeypatch.setattr(summing, "_add", noted_add)
     tasks = {name: [part] * 10 for name in "abc"}
-    sums = gram_pass._run(tasks, gram_pass.Share(n_workers, 2**20), None)
+    sums = summing.sum_tasks(tasks, Share(n_workers, 2**20), None)
     waiting = np.cumsum([1 if event == "part" else -1 for event in events])
     assert waiting.max() <= n_workers + 1
     assert all((gram == 10).all() for gram in sums.values())

@@ -11,8 +11,9 @@ import pytest
 from lorastyle.embedding import ledger as ledger_module
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.kept import Wanted
 from lorastyle.embedding.spectrum import centred
-from lorastyle.embedding.update import Update, Wanted, update_grams
+from lorastyle.embedding.update import Update, update_grams
 from lorastyle.errors import StoreError
 from lorastyle.store import group
 from lorastyle.store.adapter_store import AdapterStore
@@ -150,7 +151,8 @@ from pathlib import Path
 import dask
 from lorastyle.embedding import ledger
 from lorastyle.embedding.groups import sub_network_groups
-from lorastyle.embedding.update import Wanted, update_grams
+from lorastyle.embedding.kept import Wanted
+from lorastyle.embedding.update import update_grams
 from lorastyle.store.adapter_store import AdapterStore
 ledger.SAVE_EVERY_S = 0.0
 store = AdapterStore.open(sys.argv[1])
