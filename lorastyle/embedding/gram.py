@@ -23,6 +23,7 @@ import pandas as pd
 
 from lorastyle.adapters.layout import TargetModule
 from lorastyle.adapters.module_sets import share
+from lorastyle.adapters.naming import sub_network_of_name
 from lorastyle.embedding.coverage import Energies
 from lorastyle.embedding.gram_files import About, Provenance, read, writing
 from lorastyle.embedding.groups import Partition, sub_network_of
@@ -76,8 +77,13 @@ class GramSet:
         """Which modules the groups hold."""
         if self.groups_hold is not None:
             return self.groups_hold
-        modules = None if self.energies is None else self.energies.modules
-        return Partition.of_names(self.groups, modules)
+        targets = None
+        if self.energies is not None:
+            targets = [
+                TargetModule(name, sub_network_of_name(name) or "", 0, 0)
+                for name in self.energies.modules
+            ]
+        return Partition.of_names(self.groups, targets)
 
     @property
     def targets(self) -> tuple[TargetModule, ...]:

@@ -12,7 +12,6 @@ from functools import cached_property
 
 from lorastyle.adapters.layout import AdapterLayout, TargetModule
 from lorastyle.adapters.module_sets import atoms, modules_of
-from lorastyle.adapters.naming import sub_network_of_name
 from lorastyle.embedding.delta_products import Module
 from lorastyle.records import digest
 
@@ -79,23 +78,24 @@ class Partition:
         return cls(layout.targets, members)
 
     @classmethod
-    def of_names(cls, groups: Iterable[str], modules: Sequence[str] | None = None) -> Partition:
+    def of_names(
+        cls, groups: Iterable[str], targets: Sequence[TargetModule] | None = None
+    ) -> Partition:
         """What groups' names tell: a sub-network holds all its modules, `SUBNETWORK/MODULE` one.
 
-        Without the names of `modules`, a sub-network stands for one module called like it.
+        Where the modules are not known, a sub-network stands for one that is called like it.
         """
         groups = tuple(groups)
-        if modules is None:
-            owners = {group.partition("/")[2] or group: group for group in groups}
-        else:
-            owners = {name: _owner(name, groups) for name in modules}
+        if targets is None:
+            targets = [
+                TargetModule(group.partition("/")[2] or group, sub_network_of(group), 0, 0)
+                for group in groups
+            ]
         members: dict[str, tuple[str, ...]] = dict.fromkeys(groups, ())
-        for name, group in owners.items():
-            members[group] += (name,)
-        targets = tuple(
-            TargetModule(name, sub_network_of(its), 0, 0) for name, its in owners.items()
-        )
-        return cls(targets, members)
+        for target in targets:
+            alone = f"{target.sub_network}/{target.name}"
+            members[alone if alone in groups else target.sub_network] += (target.name,)
+        return cls(tuple(targets), members)
 
     @cached_property
     def sizes_are_known(self) -> bool:
@@ -125,9 +125,3 @@ def _name_of(atom: tuple[str, ...], targets: Sequence[TargetModule]) -> str:
     sub_network = next(target.sub_network for target in targets if target.name == atom[0])
     whole = tuple(target.name for target in targets if target.sub_network == sub_network)
     return sub_network if atom == whole else f"{sub_network}/{digest(list(atom))[:DIGEST_LENGTH]}"
-
-
-def _owner(module: str, groups: Sequence[str]) -> str:
-    sub_network = str(sub_network_of_name(module))
-    alone = f"{sub_network}/{module}"
-    return alone if alone in groups else sub_network

@@ -128,7 +128,7 @@ def _kept_groups(wanted: Wanted, grams: GramSet) -> Groups | None:
     layout = wanted.store.layout
     members = grams.partition.members
     if grams.groups_hold is None:
-        members = Partition.of_names(grams.groups, layout.modules).members
+        members = Partition.of_names(grams.groups, layout.targets).members
     if not refines(members, Partition.of(layout, wanted.groups).members):
         return None
     modules = layout_modules(layout)

@@ -86,11 +86,24 @@ def test_the_furthest_whole_sum_counts(
     ledger.place.child("sums").write("g.full.000012.1700000000.npy", [b"\x93NUMPY torn"])
     found = ledger.load("g.full")
     assert found is not None and found[0] == 11 and not found[1].any()
+    assert ledger.n_saved("g.full") == 11
+
+
+@pytest.mark.parametrize("side", [3, 40])
+def test_a_sum_is_known_to_be_whole_without_reading_it(ledger: BucketLedger, side: int) -> None:
+    assert ledger.n_saved("delta@4.g/1") == 0
+    ledger.save("delta@4.g/1", np.ones((side, side)), 5, last=True)
+    assert ledger.n_saved("delta@4.g/1") == 5
+    sums = ledger.place.child("sums")
+    content = sums.read(sums.names()[0])
+    assert content is not None
+    sums.write("delta@4.g+1.000006.1700000000.npy", [content[:-1]])
+    assert ledger.n_saved("delta@4.g/1") == 5
 
 
 def test_a_segment_that_was_begun_again_counts_once(ledger: BucketLedger) -> None:
     for read_s in (0.25, 1e-05):
-        ledger.receive("g/1", {"bytes": np.int64(7), "read_s": read_s, "product_s": 0.0})
+        ledger.receive("delta@4.g/1", {"bytes": np.int64(7), "read_s": read_s, "product_s": 0.0})
     ledger.receive("g/2", {"bytes": 3, "read_s": 0.5, "product_s": 0.125})
     receipts = ledger.receipts()
     assert [receipt["bytes"] for receipt in receipts] == [7, 3]

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from lorastyle.adapters.layout import AdapterLayout, TargetModule
 from lorastyle.embedding import ledger as ledger_module
 from lorastyle.embedding.gram import GramSet
-from lorastyle.embedding.groups import sub_network_groups
+from lorastyle.embedding.gram_files import GramWriter
+from lorastyle.embedding.groups import groups_for
 from lorastyle.embedding.kept import Wanted
 from lorastyle.embedding.spectrum import centred
 from lorastyle.embedding.update import Update, update_grams
@@ -45,12 +50,14 @@ def directory(tmp_path) -> Path:
     return tmp_path / "embedding"
 
 
-def wanted(store: AdapterStore, rows) -> Wanted:
+def wanted(
+    store: AdapterStore, rows, representations=("factors", "delta"), expressions=()
+) -> Wanted:
     table = store.table().set_index("row", drop=False).loc[list(rows)].reset_index(drop=True)
     records = store.committed()
     checksums = [records[row].checksum for row in table["row"]]
-    groups = sub_network_groups(store.layout)
-    return Wanted(store, table, checksums, ("factors", "delta"), groups)
+    groups = groups_for(store.layout, expressions)
+    return Wanted(store, table, checksums, representations, groups)
 
 
 def update(store: AdapterStore, rows, directory: Path) -> Update:
@@ -125,21 +132,64 @@ def test_products_of_another_alpha_are_not_used(store, everyone, directory, tmp_
     assert update(other, range(N), directory).record["n_new"] == N
 
 
+def test_another_representation_costs_its_own_pass_only(store, everyone, directory, tmp_path):
+    update(store, range(N), directory)
+    more = wanted(store, range(N), ("factors", "delta", "delta@1"))
+    found = update_grams(more, directory)
+    assert (found.record["n_new"], found.record["bytes_read"]) == (0, everyone.nbytes)
+    # About the same origin, so all of it is as if made at once.
+    assert found.grams.digest() == update_grams(more, tmp_path / "afresh").grams.digest()
+
+
+def test_groups_that_stay_whole_are_not_multiplied_again(store, everyone, directory, tmp_path):
+    update(store, range(N), directory)
+    finer = wanted(store, range(N), expressions=["block1.attn1.to_q"])
+    found = update_grams(finer, directory)
+    n_columns = store.layout.sub_network_size("self_attention")
+    assert found.record["bytes_read"] == 2 * N * 4 * n_columns
+    assert found.grams.digest() == update_grams(finer, tmp_path / "afresh").grams.digest()
+
+
+def test_groups_that_are_finer_than_wanted_stay_so_when_the_store_grows(
+    store, everyone, directory, tmp_path
+):
+    update_grams(wanted(store, range(20), expressions=store.layout.modules), directory)
+    grown = update(store, range(N), directory)
+    assert grown.record["n_new"] == 10
+    assert len(grown.grams.groups) == len(store.layout.modules)
+    assert_same_space(grown.grams, update(store, range(N), tmp_path / "afresh").grams)
+
+
+def test_matrices_of_an_earlier_version_are_kept(store, everyone, directory, tmp_path):
+    """Version 2 did not say which modules a group holds."""
+    fresh = update(store, range(N), directory).grams
+    path = directory / "grams" / "index.json"
+    index = json.loads(path.read_text())
+    del index["groups"], index["targets"]
+    path.write_text(json.dumps({**index, "version": 2}))
+    kept = update(store, range(N), directory)
+    assert "bytes_read" not in kept.record
+    assert kept.grams.digest() == fresh.digest()
+    assert kept.grams.targets == store.layout.targets
+
+
+@pytest.mark.parametrize("expressions", [(), ["block1.*", "attention-block2.*"]])
 def test_an_interrupted_pass_continues_and_ends_in_the_same_bits(
-    store, everyone, directory, tmp_path, monkeypatch
+    store, everyone, directory, tmp_path, monkeypatch, expressions
 ):
     """Row 5 is damaged near its end: the pass stops there, with the segments before it saved."""
     monkeypatch.setattr(ledger_module, "SAVE_EVERY_S", 0.0)
-    undisturbed = update(store, range(N), tmp_path / "undisturbed").grams
+    whole = wanted(store, range(N), expressions=expressions)
+    undisturbed = update_grams(whole, tmp_path / "undisturbed").grams
     shard = store.path / "weights" / "c" / "5" / "0"
     healthy = shard.read_bytes()
     broken = bytearray(healthy)
     broken[-200] ^= 1
     shard.write_bytes(broken)
     with pytest.raises(StoreError, match="row 5"):
-        update(store, range(N), directory)
+        update_grams(whole, directory)
     shard.write_bytes(healthy)
-    resumed = update(store, range(N), directory)
+    resumed = update_grams(whole, directory)
     assert resumed.record["n_resumed"] > 0
     assert resumed.grams.digest() == undisturbed.digest()
     assert not (directory / "pass").exists()
@@ -180,6 +230,40 @@ def test_a_killed_pass_continues_and_ends_in_the_same_bits(
     resumed = update(store, range(N), place)
     assert 3 <= resumed.record["n_resumed"] < resumed.record["n_segments"]
     assert resumed.grams.digest() == undisturbed.digest()
+
+
+def test_a_pass_that_was_killed_when_all_was_added_up_reads_nothing_again(
+    store, everyone, directory, tmp_path, monkeypatch
+):
+    undisturbed = update(store, range(N), tmp_path / "undisturbed").grams
+    with monkeypatch.context() as patch:
+        patch.setattr(GramWriter, "finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            update(store, range(N), directory)
+    assert [path.name for path in directory.iterdir()] == ["pass"]
+    resumed = update(store, range(N), directory)
+    assert resumed.record["n_resumed"] == resumed.record["n_segments"]
+    assert resumed.grams.digest() == undisturbed.digest()
+
+
+def test_memory_does_not_grow_with_the_number_of_groups(tmp_path):
+    """60 sums of 0.2 MiB; the pass has 3 MiB."""
+    modules = [TargetModule(f"b{i}.ff", "feed_forward", 20, 20) for i in range(60)]
+    layout = AdapterLayout.of_modules(2, modules)
+    n = 150
+    store = AdapterStore.create(
+        tmp_path / "adapters.zarr", layout, base={}, alpha=1.0, n_rows=n, init={}
+    )
+    rng = np.random.default_rng(0)
+    for row in range(n):
+        store.commit(row, rng.standard_normal(layout.size, np.float32), {"row": row}, {})
+    table = pd.DataFrame({"row": range(n)})
+    many = Wanted(store, table, ["x"] * n, ("delta",), groups_for(layout, layout.modules))
+    tracemalloc.start()
+    update_grams(many, tmp_path / "e", memory_gib=3 / 1024)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 2**20 < 60 * 8 * n * n
 
 
 def test_what_an_interrupted_pass_saved_is_not_used_for_other_rows(
