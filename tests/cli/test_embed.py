@@ -108,3 +108,26 @@ def test_what_is_no_size_is_wrong_use(lorastyle, run, text):
     result = lorastyle("embed", run.directory, "--memory", text)
     assert result.exit_code == 2
     assert "is not a size; write for example 2GiB" in result.stderr
+
+
+def test_sub_networks_are_expressions_and_families(lorastyle, run):
+    chosen = ("full - self_attention", "b1.*", "by-sub-network", "full-self_attention", "up")
+    options = [text for name in chosen for text in ("--subnetwork", name)]
+    options += ["--write-components", "--force", "--json"]
+    result = lorastyle("embed", run.directory, *options)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    names = ["full-self_attention", "b1.*", "self_attention", "feed_forward"]
+    assert document["outputs"]["sub_networks"] == names
+    assert (document["outputs"]["n_spaces"], len(document["components"])) == (16, 8)
+    space = load_space(run.embedding_path, "retrieval", "factors", "b1.*")
+    assert space.sub_network == "b1.*"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("feed_foward", "did you mean 'feed_forward'"), ("by-magic", "no family")]
+)
+def test_what_is_no_sub_network_is_refused(lorastyle, run, text, reason):
+    result = lorastyle("embed", run.directory, "--subnetwork", text)
+    assert result.exit_code == 2
+    assert reason in " ".join(result.stderr.split())
