@@ -34,9 +34,9 @@ PART = 5
 """PC counts by which the plain loop's way is chosen."""
 USUAL: dict[str, Any] = {"corpus": {"n_artists": 63}}
 SMALL: dict[str, Any] = {
-    "corpus": {"n_artists": 6},
-    "protocol": {"train": 8, "calibration": 2},
-    "embedding": {"max_components": 6},
+    "corpus": {"n_artists": 4},
+    "protocol": {"train": 8, "calibration": 2, "query_val": 2},
+    "embedding": {"max_components": 5},
     "evaluation": {"n_kmeans_seeds": 2},
 }
 
@@ -73,9 +73,10 @@ def _measure(experiment: Experiment) -> dict[str, Any]:
             contest.plain_trial, arguments, way.n_processes, way.n_threads
         )
         _say("ours")
-        ours, ours_s = contest.timed(
-            contest.our_trial, [(grams, name, experiment) for name in names], contest.N_CORES, 1
-        )
+        arguments = [(grams, name, experiment) for name in names]
+        ours, ours_s = contest.timed(contest.our_trial, arguments, contest.N_CORES, 1)
+        _say("ours, step by step")
+        steps, _ = contest.timed(contest.our_steps, arguments, contest.N_CORES, 1)
         _say("k-means alone")
         counts = sorted({max(1, most // 10), max(1, most // 2), most})
         (means,), _ = contest.timed(contest.k_means_times, [(grams, experiment, counts)], 1, 1)
@@ -93,9 +94,9 @@ def _measure(experiment: Experiment) -> dict[str, Any]:
             "way": way.name,
             "part_s": ways,
             "wall_s": plain_s,
-            "steps_s": {step: sum(s[step] for _, s in plain) for step in plain[0][1]},
+            "steps_s": contest.summed([seconds for _, seconds in plain]),
         },
-        "ours": {"wall_s": ours_s},
+        "ours": {"wall_s": ours_s, "steps_s": contest.summed(steps)},
         "ratio": plain_s / ours_s,
         "k_means": means,
         "differences": contest.largest_differences(ours, curves),

@@ -19,6 +19,7 @@ from sklearn.cluster import KMeans
 from benchmarks.sweep.plain import Settings, plain_curve
 from lorastyle.config import Experiment
 from lorastyle.embedding.gram import GramSet
+from lorastyle.evaluation.curves import clustering_curves, retrieval_curves
 from lorastyle.evaluation.kmeans import k_means
 from lorastyle.evaluation.protocol import ProtocolSettings, fit_setting
 from lorastyle.evaluation.selection import evaluate_setting
@@ -66,6 +67,28 @@ def our_trial(grams: Path, sub_network: str, experiment: Experiment) -> pd.DataF
     loaded = GramSet.load(grams)
     found = evaluate_setting(loaded, None, "factors", sub_network, experiment)
     return pd.DataFrame(found["curves"][experiment.embedding.calibration_form])
+
+
+def our_steps(grams: Path, sub_network: str, experiment: Experiment) -> dict[str, float]:
+    """The seconds of each step of the same trial, done once more."""
+    start = time.perf_counter()
+    vectors = fit_setting(GramSet.load(grams), None, "factors", sub_network, experiment).vectors
+    fitted = time.perf_counter()
+    settings = ProtocolSettings.of(experiment)
+    clustering, retrieval = vectors["clustering"], vectors["retrieval"]
+    clustering_curves(clustering.fit, {"val": clustering.held_out["val"]}, settings.n_seeds)
+    clustered = time.perf_counter()
+    retrieval_curves(retrieval.fit, {"val": retrieval.held_out["val"]}, settings.top_k)
+    return {
+        "spaces": fitted - start,
+        "clustering": clustered - fitted,
+        "retrieval": time.perf_counter() - clustered,
+    }
+
+
+def summed(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The seconds of each step, over all sub-networks."""
+    return {name: sum(one[name] for one in steps) for name in steps[0]}
 
 
 def fastest_way(grams: Path, settings: Settings) -> tuple[Ways, dict[str, float]]:

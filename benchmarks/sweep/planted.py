@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from benchmarks.synthetic import ARTIST_SHARE, DECAY, N_LATENTS, NOISE_FLOOR, SHARES
+from benchmarks.synthetic import DECAY, N_LATENTS, NOISE_FLOOR, SHARES
 from lorastyle.config import Experiment
 from lorastyle.embedding.gram import GramSet
 from lorastyle.records import Role
@@ -23,6 +23,9 @@ from lorastyle.records import Role
 Matrix = npt.NDArray[np.float64]
 
 ROLES = (Role.TRAIN, Role.VAL, Role.QUERY_CALIBRATION, Role.QUERY_VAL)
+ARTIST_SHARES = {"self_attention": 0.35, "cross_attention": 0.3, "feed_forward": 0.4}
+"""The part of a latent direction's variance that lies between artists: scores then are near the
+paper's, and k-means has work to do."""
 QUERY_SPREAD = 2.0
 """Variance of a query's own part, in units of another adapter's: it has seen fewer images."""
 N_GENRES = 5
@@ -32,9 +35,11 @@ def planted_grams(experiment: Experiment, seed: int) -> GramSet:
     """All that a sweep reads, `factors` only: no test adapters, no store."""
     table = adapters(experiment)
     rng = np.random.default_rng(seed)
-    return GramSet(
-        table, {"factors": {name: _gram(table, size, rng) for name, size in SHARES.items()}}
-    )
+    sums = {
+        name: _gram(table, n_columns, ARTIST_SHARES[name], rng)
+        for name, n_columns in SHARES.items()
+    }
+    return GramSet(table, {"factors": sums})
 
 
 def adapters(experiment: Experiment) -> pd.DataFrame:
@@ -58,8 +63,10 @@ def adapters(experiment: Experiment) -> pd.DataFrame:
     return table
 
 
-def _gram(table: pd.DataFrame, n_columns: int, rng: np.random.Generator) -> Matrix:
-    latents, n = _latents(table, rng), len(table)
+def _gram(
+    table: pd.DataFrame, n_columns: int, artist_share: float, rng: np.random.Generator
+) -> Matrix:
+    latents, n = _latents(table, artist_share, rng), len(table)
     n_fit = int((table["role"] == Role.TRAIN.value).sum())
     # As in benchmarks.synthetic: noise gives every component of the fit a variance of the floor.
     scale = np.sqrt(NOISE_FLOOR * (n_fit - 1) / n_columns)
@@ -73,12 +80,12 @@ def _gram(table: pd.DataFrame, n_columns: int, rng: np.random.Generator) -> Matr
     return np.asarray(gram * n_columns / sum(SHARES.values()))
 
 
-def _latents(table: pd.DataFrame, rng: np.random.Generator) -> Matrix:
+def _latents(table: pd.DataFrame, artist_share: float, rng: np.random.Generator) -> Matrix:
     artist = pd.factorize(table["artist"])[0]
     of_artists = rng.standard_normal((int(artist.max()) + 1, N_LATENTS))[artist]
     own = rng.standard_normal((len(table), N_LATENTS)) * np.sqrt(_own_variances(table))[:, None]
     variances = np.arange(1, N_LATENTS + 1) ** -DECAY
-    mixed = np.sqrt(ARTIST_SHARE) * of_artists + np.sqrt(1 - ARTIST_SHARE) * own
+    mixed = np.sqrt(artist_share) * of_artists + np.sqrt(1 - artist_share) * own
     return np.asarray(mixed * np.sqrt(variances))
 
 
