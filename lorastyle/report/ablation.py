@@ -25,6 +25,7 @@ from lorastyle.report.sweep_results import (
     leading,
 )
 from lorastyle.report.sweep_words import (
+    CALIBRATION_NAMES,
     count_text,
     rank_text,
     score_name,
@@ -147,7 +148,10 @@ def _listed(items: Sequence[int | str]) -> str:
 
 def _chosen(swept: SweepResults, task: str, winner: Setting, choice: Choice) -> str:
     score = swept.objective(task)
-    name = f"{setting_name(swept, winner)}, {choice.n_components} components"
+    form = CALIBRATION_NAMES.get(choice.calibration, choice.calibration)
+    parts = [setting_name(swept, winner), *([form] if len(swept.calibrations) > 1 else [])]
+    counted = f"{choice.n_components} component{'s' if choice.n_components > 1 else ''}"
+    name = ", ".join([*parts, counted])
     text = f"Best for {task}: {name} ({score_name(score, None)} {score_text(choice, score)} %)"
     largest = choice.largest(score)
     if choice.argmax == choice.n_components or largest is None:

@@ -35,7 +35,8 @@ def draw_curves(ax: Any, panel: CurvePanel) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
     ax.set_xlim(left=0)
-    ax.set_ylim(bottom=0)
+    # Worse than chance is below nothing: an ARI may be.
+    ax.set_ylim(bottom=min(0.0, *(line.y.min() for line in (*panel.lines, *panel.others))))
     ax.grid(axis="x", visible=False)
 
 

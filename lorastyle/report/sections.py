@@ -21,6 +21,8 @@ TRACK_NOTE = (
     "right, ○ is without calibration and ● with it. Bold: the best of a column. PC counts, the "
     "chosen space and the image feature it is held against come from validation."
 )
+MAX_NAMED = 4
+"""Style spaces that lack a number for one reason are named up to so many."""
 Groups = tuple[tuple[str, tuple[Column, ...]], ...]
 COLUMNS: Mapping[str, Groups] = {
     "clustering": (
@@ -149,11 +151,17 @@ def _reasons(source: ReportSource, task: str) -> Markup | None:
         for key, reason in source.metrics.get("reasons", {}).items()
         if key.partition("/")[0] not in TASKS or key.startswith(f"{task}/")
     }
-    found = [f"{space_name(key)}: {reason}" for key, reason in whole.items()]
+    found: dict[str, list[str]] = {}
+    for key, reason in whole.items():
+        found.setdefault(f": {reason}", []).append(space_name(key))
     for key, entry in source.metrics.get(task, {}).items():
-        found += [
-            f"{space_name(key)}, {name.removesuffix('_reason')}: {reason}"
-            for name, reason in entry.items()
-            if name.endswith("_reason")
-        ]
-    return tag("ul", [tag("li", one) for one in found], class_="notes") if found else None
+        for name, reason in entry.items():
+            if name.endswith("_reason"):
+                what = f", {name.removesuffix('_reason')}: {reason}"
+                found.setdefault(what, []).append(space_name(key))
+    items = [tag("li", f"{_who(spaces)}{what}") for what, spaces in found.items()]
+    return tag("ul", items, class_="notes") if items else None
+
+
+def _who(spaces: list[str]) -> str:
+    return "; ".join(spaces) if len(spaces) <= MAX_NAMED else f"{len(spaces)} style spaces"

@@ -227,9 +227,9 @@ def leading(swept: SweepResults, settings: Sequence[Setting]) -> list[Setting]:
 
 
 def paper_order(sub_networks: Sequence[str]) -> list[str]:
-    """The paper's four first, in its order, then the others as they come."""
+    """Each once: the paper's four first, in its order, then the others as they come."""
     four = [name for name in SUB_NETWORK_NAMES if name in sub_networks]
-    return four + [name for name in sub_networks if name not in SUB_NETWORK_NAMES]
+    return list(dict.fromkeys([*four, *sub_networks]))
 
 
 def _line(points: pd.DataFrame, n_components: int) -> dict[str, Any]:

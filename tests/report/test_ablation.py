@@ -51,12 +51,13 @@ def test_it_says_what_was_tried_and_what_the_rule_passed_over(tables):
     )
     assert "the smallest PC count within one standard error of the best." in text
     assert (
-        "Best for clustering: ΔW, rank 8, feed-forward, 5 components (ARI 86.4 ± 2.5 %); "
+        "Best for clustering: ΔW, rank 8, feed-forward, simple calibration, 5 components "
+        "(ARI 86.4 ± 2.5 %); "
         "the largest score alone, 87.2 %, would have taken 7." in text
     )
     assert (
-        "Best for retrieval: ΔW, rank 8, feed-forward, 7 components (mAP 67.2 %), "
-        "which is also the largest score." in text
+        "Best for retrieval: ΔW, rank 8, feed-forward, simple calibration, 7 components "
+        "(mAP 67.2 %), which is also the largest score." in text
     )
     assert "base model and data are others" in text
 

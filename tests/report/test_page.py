@@ -117,12 +117,15 @@ def test_numbers_that_are_absent_stay_absent_with_their_reason(make_evaluated_ru
         "factors/mid": "the adapters have no mid layers",
     }
     del metrics["retrieval"]["delta/full"]
+    for entry in list(metrics["retrieval"].values())[:5]:
+        entry["uncalibrated_reason"] = "not to be"
     write_json(run.metrics_path, metrics)
     soup = page_of(run)
     assert cells(soup, "clustering", "factors · full network")[3] == "–"
     assert "test: there is no usable 'test' adapter" in soup.select_one("#clustering").get_text()
     assert "ΔW · full network: 2 queries are too few" in soup.select_one("#retrieval").get_text()
     assert "too few" not in soup.select_one("#clustering").get_text()
+    assert "5 style spaces, uncalibrated: not to be" in soup.select_one("#retrieval").get_text()
     for section in ("#clustering", "#retrieval"):
         assert "middle block: the adapters have no mid" in soup.select_one(section).get_text()
 

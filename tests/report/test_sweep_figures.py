@@ -107,6 +107,17 @@ def test_lines_that_share_a_colour_differ_in_their_dashes(tables):
     assert [line.is_dashed() for line in drawn] == [False] * 4 + [True] * 4
 
 
+def test_a_line_is_broken_for_its_colour_only_and_not_for_being_best_twice(tables):
+    results, best = tables.sweep(
+        peaks={"full": 0.5, "up": 0.7, "down": 0.6},
+        variants=((4, "trained", "delta"), (2, "truncated", "delta")),
+    )
+    best["best"]["retrieval"] = best["settings"]["delta/up@truncated2"]["retrieval"]
+    for panel in curve_panels(SweepResults(results, best), 8):
+        assert [line.name for line in panel.lines] == ["full network", "up blocks", "down blocks"]
+        assert not any(line.broken for line in panel.lines)
+
+
 def test_one_rank_makes_no_figure_of_ranks(tables):
     assert rank_panels(swept_of(tables)) == []
 

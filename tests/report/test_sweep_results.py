@@ -62,7 +62,7 @@ def test_the_best_of_both_tasks_come_first_in_turn(tables):
 
 
 def test_the_papers_sub_networks_come_first():
-    assert paper_order(["up", "cross_attention", "full", "down"]) == [
+    assert paper_order(["up", "cross_attention", "full", "up", "down"]) == [
         "full",
         "cross_attention",
         "up",
