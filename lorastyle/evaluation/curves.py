@@ -27,7 +27,7 @@ CURVE_COLUMNS = (COUNT, *CLUSTERING_COLUMNS, *RETRIEVAL_COLUMNS)
 BLOCK = 64
 """Queries that are ranked at a time."""
 
-Points = list[dict[str, float]]
+Lines = list[dict[str, float]]
 
 
 def clustering_curves(
@@ -38,7 +38,7 @@ def clustering_curves(
     Columns `n_components` and `CLUSTERING_COLUMNS`: mean, population standard deviation and
     standard error over k-means seeds. The frame of an empty set is empty.
     """
-    points: dict[str, Points] = {name: [] for name in held_out}
+    points: dict[str, Lines] = {name: [] for name in held_out}
     for count in range(1, fit.vectors.shape[1] + 1):
         sets = {name: part.first(count) for name, part in held_out.items() if len(part)}
         if not sets:
@@ -126,6 +126,6 @@ def standard_error(values: FloatArray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _frame(points: Points, columns: tuple[str, ...]) -> pd.DataFrame:
+def _frame(points: Lines, columns: tuple[str, ...]) -> pd.DataFrame:
     types = {COUNT: np.int64} | dict.fromkeys(columns, np.float64)
     return pd.DataFrame(points, columns=[COUNT, *columns]).astype(types)

@@ -41,6 +41,8 @@ TOLERANCE = 1e-4
 """Of the mean variance: Lloyd stops where centroids moved less. Both are scikit-learn's."""
 MOST_POINTS = 8_192
 """The matrix of distances takes n x n float64: 512 MiB here. More points go to scikit-learn."""
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Of the largest squared length; others go to scikit-learn."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def k_means(vectors: FloatArray, n_clusters: int, seeds: Sequence[int]) -> Clust
             f"{len(vectors)} adapters cannot make {n_clusters} clusters; "
             f"train at least one adapter per artist"
         )
-    found = _ours(vectors, n_clusters, seeds) if len(vectors) <= MOST_POINTS else {}
+    found = _ours(vectors, n_clusters, seeds)
     for seed in seeds:
         if seed not in found:
             found[seed] = _scikit_learns(vectors, n_clusters, seed)
@@ -90,6 +92,9 @@ def _ours(
     """Labels and centroids of the seeds in which no decision was close."""
     vectors = np.ascontiguousarray(vectors, np.float64)
     points = Points(vectors, vectors.mean(axis=0))
+    # Squares must fit single precision; NaN and coinciding vectors are not ours to judge either.
+    if len(vectors) > MOST_POINTS or not SMALLEST < points.norms.max() < LARGEST:
+        return {}
     chosen, clear = _plus_plus(points, n_clusters, seeds)
     tolerance = float(np.var(vectors, axis=0).mean() * TOLERANCE)
     found = {}
@@ -137,7 +142,7 @@ def _plus_plus(points: Points, n_clusters: int, seeds: Sequence[int]) -> tuple[I
         best = sums[step].argmin(axis=1)
         chosen[step + 1] = candidates[step][every, best]
         closest, left = nearer[every, best], sums[step][every, best]
-    rounding = n_points * points.rounding
+    rounding = n_points * (points.rounding + points.rounding_of_sums)
     rivals = sums - sums.min(axis=2, keepdims=True) <= rounding
     rivals &= candidates != chosen[1:, :, None]
     return chosen.T, ~(rivals | (gaps <= rounding)).any(axis=(0, 2))

@@ -62,6 +62,11 @@ class Points:
         """Bound of the error of a squared distance to a mean of the points."""
         return float(2 * self._unit_error(np.float64) * self.norms.max(initial=0))
 
+    @property
+    def rounding_of_sums(self) -> float:
+        """What summing the squares from one point to all adds to the error of each, at most."""
+        return float(4 * len(self.norms) * np.finfo(np.float64).eps * self.norms.max(initial=0))
+
     @cached_property
     def rounding_single(self) -> SingleArray:
         """The same in single precision, for each point (n,)."""
@@ -74,10 +79,10 @@ class Points:
         return self._unit_error(np.float64) * (float(self.norms.max(initial=0)) + longest)
 
     def _unit_error(self, dtype: Any) -> float:
-        # A product of k + 2 terms whose factors were rounded before, in any order of summation, and
-        # its magnitudes are at most twice the sum of both squared lengths. Four times as much in
-        # double precision, where it must cover what scikit-learn loses too.
-        width = self.vectors.shape[1] + 4
+        # A product of k + 2 terms whose factors were rounded before, in any order of summation,
+        # whose magnitudes add up to at most twice the sum of both squared lengths; and room for a
+        # comparison. Four times as much in double precision, to cover what scikit-learn loses too.
+        width = self.vectors.shape[1] + 6
         return float(width * np.finfo(dtype).eps) * (4 if dtype is np.float64 else 1)
 
 

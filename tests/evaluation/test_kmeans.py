@@ -134,6 +134,18 @@ def test_single_precision_that_cannot_tell_is_not_asked():
     assert_equals_scikit_learn(vectors, 5, range(10))
 
 
+@pytest.mark.parametrize("scale", [1e-150, 1e-20, 1e20, 1e150])
+def test_vectors_of_any_length_are_taken(scale):
+    assert_equals_scikit_learn(scale * planted(), 12)
+
+
+def test_what_is_no_number_is_refused():
+    vectors = planted()
+    vectors[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        k_means(vectors, 12, [0])
+
+
 def test_seeds_are_answered_in_the_order_they_are_asked():
     vectors = planted()
     one = k_means(vectors, 12, [7])
