@@ -170,7 +170,15 @@ def _svg(figure: Any, salt: str, *, transparent: bool) -> str:
     text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         figure.savefig(text, format="svg", metadata={"Date": None}, transparent=transparent)
-    return text.getvalue()
+    return re.sub(r' d="[^"]*"', lambda path: _NUMBER.sub(_shorter, path[0]), text.getvalue())
+
+
+_NUMBER = re.compile(r"-?[0-9]+\.[0-9]{3,}")
+
+
+def _shorter(number: re.Match[str]) -> str:
+    """To 0.01 points: no screen or press shows more, and curves are most of a page."""
+    return f"{float(number[0]):.2f}"
 
 
 def _variable(colour: str, variables: Mapping[str, str]) -> str:

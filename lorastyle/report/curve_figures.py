@@ -16,6 +16,8 @@ from lorastyle.report.shown import CurveLine, CurvePanel, RankLine, RankPanel
 
 DASHES = (0, (3, 2))
 BROKEN = (0, (6, 1.5, 1, 1.5))
+MAX_FAINT_POINTS = 50
+"""Of a line that is only part of a crowd; there may be hundreds."""
 MAX_BANDS = 4
 """More bands than this hide each other: then only the highest line has one."""
 
@@ -25,7 +27,15 @@ def draw_curves(ax: Any, panel: CurvePanel) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for line in panel.others:
-        ax.plot(line.x, line.y, color=MUTED["light"], linewidth=0.6, alpha=0.35, zorder=1)
+        step = 1 + (len(line.x) - 1) // MAX_FAINT_POINTS
+        ax.plot(
+            line.x[::step],
+            line.y[::step],
+            color=MUTED["light"],
+            linewidth=0.6,
+            alpha=0.35,
+            zorder=1,
+        )
     highest = max(panel.lines, key=lambda line: line.y.max())
     for line in panel.lines:
         _draw_curve(ax, line, band=line is highest or len(panel.lines) <= MAX_BANDS)

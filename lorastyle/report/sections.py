@@ -58,9 +58,9 @@ def map_section(source: ReportSource, frame: Markup) -> Markup:
         frame,
         tag(
             "p",
-            f"Opens with {space_name(source.shown_space or '')}, the space with the best "
-            "validation ARI. Both axes have one scale, so what is far on the map is far in the "
-            "space. Point at a mark for its name; choose artists in the legend.",
+            f"Opens with {space_name(source.shown_space or '')}, the space that "
+            "validation chose for clustering. Both axes have one scale, so what is far on the map "
+            "is far in the space. Point at a mark for its name; choose artists in the legend.",
             class_="caption",
         ),
     )

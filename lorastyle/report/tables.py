@@ -93,7 +93,7 @@ def _sub_heading(groups: Sequence[tuple[str, Sequence[Column]]]) -> Markup:
 
 
 def _row(row: Row, columns: Sequence[Column], best: Mapping[Column, str], track: Column) -> Markup:
-    badge = tag("span", "chosen", class_="badge", title="best on validation")
+    badge = tag("span", "chosen", class_="badge", title="on validation")
     name = tag("th", row.name, badge if row.chosen else None, scope="row")
     count = tag("td", row.n_components if row.n_components is not None else "", class_="n")
     cells = [_cell(row.entry, column, best[column]) for column in columns]
