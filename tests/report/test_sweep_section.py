@@ -121,7 +121,7 @@ def test_a_sweep_of_another_embedding_is_not_shown(
 ):
     run = make_evaluated_run(tmp_path / "run", 4, 2)
     finish_sweep(run, *tables.sweep())
-    assert page_of(run).select_one("#sweep") is not None
+    assert finished_sweep(run) is not None
     run.finish("embed", {}, {"n_adapters": 1}, 1.0)
     again = page_of(run)
     assert again.select_one("#sweep") is None and again.select_one("#components") is not None
