@@ -142,7 +142,9 @@ def _on_test(run: Run, task: Task, point: Mapping[str, Any], scores: Place) -> d
 
 def _write(run: Run, results: pd.DataFrame, best: Mapping[str, Any]) -> None:
     write_parquet(run.sweep_path / RESULTS_FILE, results)
-    write_atomically(run.sweep_path / BEST_FILE, yaml.safe_dump(dict(best), sort_keys=False))
+    # Through JSON, so that what stands twice is written twice, and not as YAML's references.
+    plain = json.loads(json.dumps(best))
+    write_atomically(run.sweep_path / BEST_FILE, yaml.safe_dump(plain, sort_keys=False))
     top_k = ProtocolSettings.of(run.experiment).top_k
     write_sweep_report(run.sweep_path, results, best, top_k)
 

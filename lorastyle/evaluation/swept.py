@@ -130,7 +130,7 @@ def finished_sweep(run: Run) -> FinishedSweep | None:
     run.pull("sweep")
     try:
         results = pd.read_parquet(run.sweep_path / RESULTS_FILE)
-        best = yaml.safe_load((run.sweep_path / BEST_FILE).read_text(encoding="utf-8"))
+        best = _read_yaml((run.sweep_path / BEST_FILE).read_text(encoding="utf-8"))
         results = results[list(RESULT_COLUMNS)].assign(key=_keys(results, run.experiment))
         sweep = FinishedSweep(results, best, run.experiment)
         for task in get_args(Task):
@@ -142,6 +142,11 @@ def finished_sweep(run: Run) -> FinishedSweep | None:
             f"run `lorastyle sweep {run.location} --force`"
         ) from error
     return sweep
+
+
+def _read_yaml(text: str) -> Any:
+    # With libyaml, where it was built in: a choice among hundreds of settings has many lines.
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def current_inputs(run: Run) -> dict[str, Any]:
