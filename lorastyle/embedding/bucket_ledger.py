@@ -1,8 +1,8 @@
 """A pass's ledger in a bucket, for tasks on machines that share no directory.
 
-    PREFIX/identity                          as in a directory
-    PREFIX/sums/NAME.N.SECONDS.npy           SECONDS: when it was saved
-    PREFIX/receipts/NAME@BYTES@READ@PRODUCT  empty: one listing tells all of them
+    PREFIX/identity                               as in a directory
+    PREFIX/sums/MARK.NAME.N.SECONDS.npy           SECONDS: when it was saved
+    PREFIX/receipts/MARK.NAME@BYTES@READ@PRODUCT  empty: one listing tells all of them
 
 What tasks have read is shown from the receipts, so they must be cheap to look at.
 """
@@ -13,12 +13,12 @@ import io
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
-from lorastyle.embedding.ledger import Gram, Ledger, file_name, is_due
+from lorastyle.embedding.ledger import Gram, Ledger, file_name, is_due, mark_of
 from lorastyle.places.place import Place
 
 IDENTITY = "identity"
@@ -31,14 +31,16 @@ class BucketLedger(Ledger):
     """In a prefix of a bucket."""
 
     place: Place
+    mark: str = ""
+    """What names of files begin with."""
 
     poll_s = 2.0
 
-    def begin(self, identity: str) -> None:
-        if self.place.read(IDENTITY) == identity.encode():
-            return
-        self.clear()
-        self.place.write(IDENTITY, [identity.encode()])
+    def begin(self, identity: str) -> Self:
+        if self.place.read(IDENTITY) != identity.encode():
+            self.clear()
+            self.place.write(IDENTITY, [identity.encode()])
+        return replace(self, mark=mark_of(identity))
 
     def clear(self) -> None:
         # The identity goes first: without it, what is left is never taken for whole.
@@ -84,17 +86,19 @@ class BucketLedger(Ledger):
         content = io.BytesIO()
         np.save(content, total, allow_pickle=False)
         parts = [content.getvalue()]
-        self._sums.write(f"{file_name(name)}.{n_segments:06d}.{now}.npy", parts)
+        self._sums.write(f"{self.mark}{file_name(name)}.{n_segments:06d}.{now}.npy", parts)
         for old in saved:
-            self._sums.delete(old)
+            if _n_segments(old) < n_segments:
+                self._sums.delete(old)
 
     def receive(self, name: str, receipt: Mapping[str, Any]) -> None:
         said = (receipt[key] for key in ("bytes", "read_s", "product_s"))
-        self._receipts.write("@".join([file_name(name), *map(str, said)]), [b""])
+        self._receipts.write("@".join([self.mark + file_name(name), *map(str, said)]), [b""])
 
     def receipts(self) -> list[dict[str, Any]]:
         # From the end: a truncated representation has an @ of its own.
-        said = (name.rsplit("@", 3) for name in self._receipts.names())
+        names = (name for name in self._receipts.names() if name.startswith(self.mark))
+        said = (name.rsplit("@", 3) for name in names)
         # By segment: one that was begun again has left two.
         found = {
             segment: {"bytes": int(n_bytes), "read_s": float(read_s), "product_s": float(product_s)}
@@ -103,7 +107,7 @@ class BucketLedger(Ledger):
         return list(found.values())
 
     def _saved(self, name: str) -> list[str]:
-        before = f"{file_name(name)}."
+        before = f"{self.mark}{file_name(name)}."
         names = (one for one in self._sums.names() if one.startswith(before))
         return [one for one in names if one.removeprefix(before)[:1].isdigit()]
 

@@ -11,6 +11,7 @@ A group is a sub-network, or SUBNETWORK+DIGEST for a part of one.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,6 +82,16 @@ class GramWriter:
     def add(self, name: str, group: str, gram: Gram) -> None:
         """Write one sum (n, n) of a group of modules."""
         write_array(self.place / _file_name(name, group), gram)
+        self.sums.setdefault(name, []).append(group)
+
+    def take_over(self, name: str, group: str, directory: Path) -> None:
+        """The same sum as the folder in `directory` has it: another name of the same file."""
+        file = _file_name(name, group)
+        self.place.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(directory / DIRECTORY / file, self.place / file)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(directory / DIRECTORY / file, self.place / file)
         self.sums.setdefault(name, []).append(group)
 
     def finish(self, about: About) -> None:

@@ -31,7 +31,7 @@ from lorastyle.embedding.measures import (
 )
 from lorastyle.embedding.products import sum_of
 from lorastyle.embedding.share import Share
-from lorastyle.embedding.summing import Scheduler, Task, saved_sum, sum_tasks
+from lorastyle.embedding.summing import Scheduler, Task, sum_tasks
 from lorastyle.errors import StageError
 from lorastyle.progress import Progress, Silent
 from lorastyle.store.adapter_store import AdapterStore
@@ -142,7 +142,12 @@ class GramPass:
     def finished(self, ledger: Ledger, representation: str, group: str) -> dict[str, Gram]:
         """One matrix's sums by name. Raises StageError where the ledger lacks them."""
         name = matrix_name(representation, group)
-        return self._parts(representation, saved_sum(name, len(self.tasks[name]), ledger))
+        saved = ledger.load(name)
+        if saved is None or saved[0] < len(self.tasks[name]):
+            raise StageError(
+                f"what the pass saved of {name} is gone; run `lorastyle embed RUN` again"
+            )
+        return self._parts(representation, saved[1])
 
     def _parts(self, representation: str, total: Gram) -> dict[str, Gram]:
         names = sum_names(representation)

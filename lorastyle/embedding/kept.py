@@ -78,6 +78,14 @@ class Kept:
     missing: frozenset[str] = frozenset()
     """Matrices that are not there, of adapters that all are."""
 
+    @property
+    def is_everything(self) -> bool:
+        """Whether the earlier matrices are of the wanted adapters, in their order."""
+        if self.grams is None:
+            return False
+        everyone = np.arange(len(self.grams.rows))
+        return np.array_equal(self.before, everyone) and np.array_equal(self.now, everyone)
+
     def lacks(self, wanted: Wanted) -> list[str]:
         """Names of the matrices that the earlier ones do not have."""
         sums = {} if self.grams is None else self.grams.sums

@@ -1,8 +1,10 @@
 """What a pass over the store has done so far: so that a killed one continues.
 
-    DIRECTORY/identity           what the pass computes; another identity starts over
-    DIRECTORY/sums/NAME.N.npy    the sum of the first N segments of a matrix
-    DIRECTORY/receipts/NAME.json what a finished segment read, and how long it took
+    DIRECTORY/identity                what the pass computes; another identity starts over
+    DIRECTORY/sums/MARK.NAME.N.npy    the sum of the first N segments of a matrix
+    DIRECTORY/receipts/MARK.NAME.json what a finished segment read, and how long it took
+
+MARK tells the identity.
 
 Tasks write here, wherever they run: all of them see the directory. Where they do not, the
 ledger lies in a bucket (`bucket_ledger`).
@@ -17,14 +19,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from lorastyle.progress import Progress
+from lorastyle.records import digest
 from lorastyle.runs import write_array, write_atomically, write_json
 
 Gram = npt.NDArray[np.float64]
@@ -41,8 +44,12 @@ class Ledger(ABC):
     poll_s = POLL_S
 
     @abstractmethod
-    def begin(self, identity: str) -> None:
-        """Keep what is there if it belongs to the same pass, else start empty."""
+    def begin(self, identity: str) -> Self:
+        """Keep what is there if it belongs to the same pass, else start empty.
+
+        Returns the ledger of that pass alone: on a cluster, tasks of another that failed may
+        still be saving.
+        """
 
     @abstractmethod
     def clear(self) -> None:
@@ -105,15 +112,17 @@ class DirectoryLedger(Ledger):
     """In a directory."""
 
     directory: Path
+    mark: str = ""
+    """What names of files begin with."""
 
-    def begin(self, identity: str) -> None:
+    def begin(self, identity: str) -> Self:
         path = self.directory / "identity"
-        if path.is_file() and path.read_text(encoding="utf-8") == identity:
-            return
-        self.clear()
-        for part in (self._sums, self._receipts):
-            part.mkdir(parents=True)
-        write_atomically(path, identity)
+        if not path.is_file() or path.read_text(encoding="utf-8") != identity:
+            self.clear()
+            for part in (self._sums, self._receipts):
+                part.mkdir(parents=True)
+            write_atomically(path, identity)
+        return replace(self, mark=mark_of(identity))
 
     def clear(self) -> None:
         # The identity goes first: without it, what is left is never taken for whole.
@@ -138,19 +147,21 @@ class DirectoryLedger(Ledger):
         saved = self._saved(name)
         if saved and not last and not is_due(time.time() - saved[-1].stat().st_mtime, total):
             return
-        write_array(self._sums / f"{file_name(name)}.{n_segments:06d}.npy", total)
+        write_array(self._sums / f"{self.mark}{file_name(name)}.{n_segments:06d}.npy", total)
         for path in saved:
-            path.unlink(missing_ok=True)
+            if _n_segments(path) < n_segments:
+                path.unlink(missing_ok=True)
 
     def receive(self, name: str, receipt: Mapping[str, Any]) -> None:
-        write_json(self._receipts / f"{file_name(name)}.json", dict(receipt), durable=False)
+        path = self._receipts / f"{self.mark}{file_name(name)}.json"
+        write_json(path, dict(receipt), durable=False)
 
     def receipts(self) -> list[dict[str, Any]]:
-        paths = sorted(self._receipts.glob("[!.]*.json"))
+        paths = sorted(self._receipts.glob(f"{self.mark}[!.]*.json"))
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
     def _saved(self, name: str) -> list[Path]:
-        return sorted(self._sums.glob(f"{file_name(name)}.[0-9]*.npy"))
+        return sorted(self._sums.glob(f"{self.mark}{file_name(name)}.[0-9]*.npy"))
 
     @property
     def _sums(self) -> Path:
@@ -164,6 +175,11 @@ class DirectoryLedger(Ledger):
 def is_due(age_s: float, total: Gram) -> bool:
     """Whether a sum that was saved so long ago is to be saved again."""
     return age_s >= SAVE_EVERY_S + total.nbytes / SAVE_BYTES_PER_S
+
+
+def mark_of(identity: str) -> str:
+    """What files of a pass begin with."""
+    return f"{digest(identity)[:8]}."
 
 
 def file_name(name: str) -> str:

@@ -7,6 +7,8 @@ saved there now and then, so that what was killed continues.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import dask
@@ -19,7 +21,6 @@ from lorastyle.embedding.blocks import SPARE
 from lorastyle.embedding.ledger import Ledger
 from lorastyle.embedding.share import Share
 from lorastyle.embedding.spent import Spent
-from lorastyle.errors import StageError
 
 Gram = npt.NDArray[np.float64]
 Scheduler = Callable[..., Any]
@@ -38,20 +39,18 @@ def sum_tasks(
     n_saved: Mapping[str, int] | None = None,
 ) -> dict[str, Gram]:
     """The sum of each named list of tasks; with a ledger they are left there, and none returned."""
-    options: dict[str, Any] = {"scheduler": scheduler}
-    n_at_once = IN_FLIGHT_ELSEWHERE
-    if scheduler is None:
-        # One more than can run, so that nobody waits for a sum.
-        n_at_once = share.n_workers + 1
-        options = {"scheduler": dask.threaded.get, "num_workers": share.n_workers}
+    # One more than can run, so that nobody waits for a sum.
+    n_at_once = IN_FLIGHT_ELSEWHERE if scheduler else share.n_workers + 1
     totals = _totals(tasks, ledger, n_saved or {}, n_at_once)
-    # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
-    # of threads shows in the last bits. (Ray gives its workers one by itself.)
-    with threadpool_limits(1):
-        try:
+    try:
+        # One BLAS thread a task: threads under threads were 2 to 10 times slower, and the number
+        # of threads shows in the last bits. (Ray gives its workers one by itself.)
+        with threadpool_limits(1), ThreadPoolExecutor(share.n_workers) as pool:
+            # When a task fails, leaving the pool waits for those beside it.
+            options = {"scheduler": scheduler or partial(dask.threaded.get, pool=pool)}
             results = dask.compute(*totals.values(), optimize_graph=False, **options)
-        finally:
-            SPARE.clear()
+    finally:
+        SPARE.clear()
     return {} if ledger is not None else dict(zip(totals, results, strict=True))
 
 
@@ -68,17 +67,17 @@ def _totals(
     would pile up. With a ledger only the end of each sum is a result: the sums themselves
     would all stay in memory.
     """
-    run, add, end, load = (
-        dask.delayed(body, traverse=False) for body in (_carry_out, _add, _finished, saved_sum)
-    )
+    run, add, end = (dask.delayed(body, traverse=False) for body in (_carry_out, _add, _finished))
     ends: list[Any] = []
     totals = {}
+    total: Any
     for name, parts in tasks.items():
         n_done, total = n_saved.get(name, 0), None
+        if ledger is not None and 0 < n_done < len(parts):
+            # Asked again: on a cluster, tasks of a pass that failed may still be saving.
+            n_done, total = ledger.load(name) or (0, None)
         for number in range(n_done, len(parts)):
             after = ends[-n_at_once] if len(ends) >= n_at_once else None
-            if number == n_done > 0:
-                total = load(name, n_done, ledger, after)
             part = run(parts[number], f"{name}.{number:06d}", ledger, after)
             total = add(total, part, name, number + 1, number + 1 == len(parts), ledger)
             ends.append(end(total))
@@ -89,14 +88,6 @@ def _totals(
 
 def _finished(_: Gram) -> None:
     """What a later task waits for: the sum itself would be kept, and sent."""
-
-
-def saved_sum(name: str, n_segments: int, ledger: Ledger, after: None = None) -> Gram:
-    """What a ledger has of a matrix: the sum of so many segments, and of no others."""
-    saved = ledger.load(name)
-    if saved is None or saved[0] != n_segments:
-        raise StageError(f"what the pass saved of {name} is gone; run `lorastyle embed RUN` again")
-    return saved[1]
 
 
 def _carry_out(task: Task, name: str, ledger: Ledger | None, after: None) -> Gram:

@@ -62,7 +62,7 @@ def update_grams(
     record: dict[str, Any] = {"n_adapters": len(order), "n_new": n_new}
     if n_new or kept.missing:
         planned = _planned(wanted, kept, order, memory_gib, threads=scheduler is None)
-        ledger.begin(_identity(wanted, kept, order, planned))
+        ledger = ledger.begin(_identity(wanted, kept, order, planned))
         record |= _carry_out(planned, ledger, scheduler)
     with writing(directory) as folder:
         for representation, group in product(wanted.representations, kept.groups):
@@ -70,7 +70,10 @@ def update_grams(
             if planned and matrix_name(representation, group) in planned.tasks:
                 found = planned.finished(ledger, representation, group)
             for name in sum_names(representation):
-                folder.add(name, group, _assembled(kept, order, found.get(name), name, group))
+                if not found and kept.is_everything:
+                    folder.take_over(name, group, directory)
+                else:
+                    folder.add(name, group, _assembled(kept, order, found.get(name), name, group))
         folder.finish(_about(wanted, kept))
     # Only now: until the matrices are there, a killed process continues from the ledger.
     ledger.clear()

@@ -89,6 +89,20 @@ def test_the_furthest_whole_sum_counts(
     assert ledger.n_saved("g.full") == 11
 
 
+def test_a_late_task_takes_nothing_back(
+    ledger: BucketLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SAVE_EVERY_S", -1.0)
+    earlier = ledger.begin("earlier")
+    now = earlier.begin("now")
+    now.save("g", np.ones((3, 3)), 5, last=True)
+    now.save("g", np.zeros((3, 3)), 3, last=False)
+    earlier.save("g", np.zeros((3, 3)), 9, last=True)
+    earlier.receive("g", {"bytes": 1, "read_s": 0.0, "product_s": 0.0})
+    found = now.load("g")
+    assert found is not None and (found[0], found[1].sum(), now.receipts()) == (5, 9, [])
+
+
 @pytest.mark.parametrize("side", [3, 40])
 def test_a_sum_is_known_to_be_whole_without_reading_it(ledger: BucketLedger, side: int) -> None:
     assert ledger.n_saved("delta@4.g/1") == 0

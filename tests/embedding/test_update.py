@@ -141,6 +141,27 @@ def test_another_representation_costs_its_own_pass_only(store, everyone, directo
     assert found.grams.digest() == update_grams(more, tmp_path / "afresh").grams.digest()
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_matrices_that_stay_are_not_written_again(
+    store, everyone, directory, monkeypatch, has_links
+):
+    def refuse(*_):
+        raise OSError("no hard links here")
+
+    if not has_links:
+        monkeypatch.setattr("os.link", refuse)
+    before = update(store, range(N), directory).grams
+    path = directory / "grams" / "delta.feed_forward.npy"
+    inode = path.stat().st_ino
+    after = update(store, range(N), directory).grams
+    assert (path.stat().st_ino == inode) == has_links
+    assert after.digest() == before.digest()
+    reordered = update(store, range(N - 1, -1, -1), directory).grams
+    np.testing.assert_array_equal(
+        reordered.sums["delta"]["feed_forward"], before.sums["delta"]["feed_forward"][::-1, ::-1]
+    )
+
+
 def test_groups_that_stay_whole_are_not_multiplied_again(store, everyone, directory, tmp_path):
     update(store, range(N), directory)
     finer = wanted(store, range(N), expressions=["block1.attn1.to_q"])
@@ -276,6 +297,19 @@ def test_what_an_interrupted_pass_saved_is_not_used_for_other_rows(
     found = update(store, range(N), directory)
     assert found.record["n_resumed"] == 0
     assert_same_space(found.grams, update(store, range(N), tmp_path / "afresh").grams)
+
+
+def test_a_late_task_takes_nothing_back(tmp_path, monkeypatch):
+    """On a cluster tasks of a failed pass may run on, of the same pass or of another."""
+    monkeypatch.setattr(ledger_module, "SAVE_EVERY_S", -1.0)
+    earlier = ledger_module.DirectoryLedger(tmp_path / "pass").begin("earlier")
+    ledger = earlier.begin("now")
+    ledger.save("g", np.ones((3, 3)), 5, last=True)
+    ledger.save("g", np.zeros((3, 3)), 3, last=False)
+    earlier.save("g", np.zeros((3, 3)), 9, last=True)
+    earlier.receive("g", {"bytes": 1})
+    n_segments, total = ledger.load("g")
+    assert (n_segments, total.sum(), ledger.receipts()) == (5, 9, [])
 
 
 def test_a_torn_sum_is_passed_over(tmp_path):
