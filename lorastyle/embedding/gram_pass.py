@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.embedding.blocks import chunks_per_segment, cut_segments, origin_rows
-from lorastyle.embedding.delta_products import Module
+from lorastyle.embedding.blocks import origin_rows
 from lorastyle.embedding.delta_tasks import delta_tasks
-from lorastyle.embedding.factor_products import FactorTask
-from lorastyle.embedding.groups import Groups, columns_of, sub_network_groups
+from lorastyle.embedding.factor_tasks import column_tasks, factor_tasks
+from lorastyle.embedding.groups import Groups, sub_network_groups
 from lorastyle.embedding.ledger import Ledger
 from lorastyle.embedding.measures import (
     FACTORS,
@@ -49,7 +48,7 @@ USUAL = (FACTORS, "delta")
 
 @dataclass(frozen=True)
 class GramPass:
-    """One pass over the store, cut into tasks: make it with `of`, carry it out with `run`."""
+    """One pass over the store, cut into tasks: `of` plans it, `run` or `fill` carries it out."""
 
     representations: tuple[str, ...]
     groups: tuple[str, ...]
@@ -100,7 +99,7 @@ class GramPass:
                 if only is not None and matrix not in only:
                     continue
                 tasks[matrix] = (
-                    _factor_tasks(store, rows, modules, about, share, others)
+                    factor_tasks(store, rows, modules, about, share, others)
                     if name == FACTORS and isinstance(store, AdapterStore)
                     else delta_tasks(store, rows, modules, share.memory_bytes, others, name)
                 )
@@ -198,7 +197,7 @@ def gram_of(
 ) -> Gram:
     """Inner products (n, n) of a store's vectors, about an origin that their rows determine."""
     share = Share.of(len(vectors), len(vectors), memory_gib, threads=scheduler is None)
-    tasks = _column_tasks(vectors, origin_rows(vectors.rows), share, None)
+    tasks = column_tasks(vectors, origin_rows(vectors.rows), share, None)
     return sum_tasks({"gram": tasks}, share, scheduler)["gram"]
 
 
@@ -218,7 +217,7 @@ def cross_of(
     share = Share.of(len(others), len(vectors), memory_gib, threads=scheduler is None)
     beside = others.rows if isinstance(others, AdapterVectors) else others
     about = origin_rows(vectors.rows) if origin is None else origin
-    tasks = _column_tasks(vectors, about, share, beside)
+    tasks = column_tasks(vectors, about, share, beside)
     return sum_tasks({"cross": tasks}, share, scheduler)["cross"]
 
 
@@ -270,35 +269,3 @@ def _check_representations(source: Source, representations: Sequence[str]) -> No
             "ingested adapters differ in rank and initialisation, so their factors cannot be "
             "compared; set embedding.representations=[delta]"
         )
-
-
-def _factor_tasks(
-    store: AdapterStore,
-    rows: Rows,
-    modules: Sequence[Module],
-    origin: Rows,
-    share: Share,
-    others: Rows | None,
-) -> list[Task]:
-    tasks: list[Task] = []
-    for columns in columns_of(modules):
-        vectors = AdapterVectors(store, rows, columns)
-        tasks += _column_tasks(vectors, origin, share, others)
-    return tasks
-
-
-def _column_tasks(
-    vectors: AdapterVectors, origin: Rows, share: Share, others: Rows | Matrix | None
-) -> list[Task]:
-    store, columns = vectors.store, vectors.columns
-    n_rows = len(vectors) + (0 if others is None else len(others))
-    width = share.width(max(1, n_rows), store.block)
-    n_chunks = chunks_per_segment(store.size, store.block)
-    parts = cut_segments(columns, store.block, n_chunks)
-    tasks: list[Task] = []
-    for part in parts:
-        beside = others
-        if others is not None and others.ndim == 2:
-            beside = others[:, part.start - columns.start : part.stop - columns.start]
-        tasks.append(FactorTask(store.path, vectors.rows, origin, part, width, beside))
-    return tasks
