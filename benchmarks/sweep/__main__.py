@@ -7,7 +7,8 @@
 Both score clustering and retrieval on validation for every PC count, on two cores. The plain loop
 (`plain.py`) has two processes of one thread or one of two, whichever is faster on a part. Ours is
 what a trial calls, `evaluate_setting`, in two processes of one thread. Interpreters and imports
-are not timed. The Gram matrices are drawn (`planted.py`), not measured on a store.
+are not timed. The whole stage is timed too, with Ray's start, the choice and the figures. The
+Gram matrices are drawn (`planted.py`), not measured on a store.
 """
 
 from __future__ import annotations
@@ -32,11 +33,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SEED = 0
 PART = 5
 """PC counts by which the plain loop's way is chosen."""
-USUAL: dict[str, Any] = {"corpus": {"n_artists": 63}}
+USUAL: dict[str, Any] = {
+    "corpus": {"n_artists": 63},
+    "embedding": {"representations": ["factors"]},
+}
 SMALL: dict[str, Any] = {
     "corpus": {"n_artists": 4},
     "protocol": {"train": 8, "calibration": 2, "query_val": 2},
-    "embedding": {"max_components": 5},
+    "embedding": {"representations": ["factors"], "max_components": 5},
     "evaluation": {"n_kmeans_seeds": 2},
 }
 
@@ -59,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _measure(experiment: Experiment) -> dict[str, Any]:
     most = experiment.embedding.max_components
     with tempfile.TemporaryDirectory() as directory:
-        grams = Path(directory) / "grams"
         planted = planted_grams(experiment, SEED)
-        planted.save(grams)
+        run = contest.embedded_run(Path(directory), planted, experiment)
+        grams = run.embedding_path
         _say("the plain loop, on a part")
         some = np.linspace(1, most, PART).round().astype(int).tolist()
         way, ways = contest.fastest_way(grams, contest.plain_settings(experiment, some))
@@ -77,6 +81,8 @@ def _measure(experiment: Experiment) -> dict[str, Any]:
         ours, ours_s = contest.timed(contest.our_trial, arguments, contest.N_CORES, 1)
         _say("ours, step by step")
         steps, _ = contest.timed(contest.our_steps, arguments, contest.N_CORES, 1)
+        _say("the whole stage, with Ray")
+        (stage,), stage_s = contest.timed(contest.whole_sweep, [(run,)], 1, 1)
         _say("k-means alone")
         counts = sorted({max(1, most // 10), max(1, most // 2), most})
         (means,), _ = contest.timed(contest.k_means_times, [(grams, experiment, counts)], 1, 1)
@@ -97,6 +103,7 @@ def _measure(experiment: Experiment) -> dict[str, Any]:
             "steps_s": contest.summed([seconds for _, seconds in plain]),
         },
         "ours": {"wall_s": ours_s, "steps_s": contest.summed(steps)},
+        "stage": {"wall_s": stage_s, "n_points": stage["n_points"]},
         "ratio": plain_s / ours_s,
         "k_means": means,
         "differences": contest.largest_differences(ours, curves),

@@ -23,6 +23,7 @@ from lorastyle.evaluation.curves import clustering_curves, retrieval_curves
 from lorastyle.evaluation.kmeans import k_means
 from lorastyle.evaluation.protocol import ProtocolSettings, fit_setting
 from lorastyle.evaluation.selection import evaluate_setting
+from lorastyle.runs import Run, carry_out
 
 SUB_NETWORKS = ("full", "feed_forward", "self_attention", "cross_attention")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -84,6 +85,28 @@ def our_steps(grams: Path, sub_network: str, experiment: Experiment) -> dict[str
         "clustering": clustered - fitted,
         "retrieval": time.perf_counter() - clustered,
     }
+
+
+def whole_sweep(run: Run) -> Mapping[str, Any]:
+    """The stage `sweep` on a run whose Gram matrices are there: Ray's start, choice, figures.
+
+    Returns its record. Raises StageError where a trial fails.
+    """
+    from lorastyle.distributed.sweep import sweep
+
+    return dict(sweep(run).outputs)
+
+
+def embedded_run(directory: Path, grams: GramSet, experiment: Experiment) -> Run:
+    """A run that was embedded as far as a sweep can see: matrices and their manifest."""
+    run = Run.create(directory, experiment)
+
+    def save() -> dict[str, str]:
+        grams.save(run.embedding_path)
+        return {"planted": grams.digest()}
+
+    carry_out(run, "embed", {}, save)
+    return run
 
 
 def summed(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:

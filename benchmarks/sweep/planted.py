@@ -15,9 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from benchmarks.synthetic import DECAY, N_LATENTS, NOISE_FLOOR, SHARES
+from benchmarks.synthetic import (
+    DECAY,
+    N_LATENTS,
+    NOISE_FLOOR,
+    PAPER_COLUMNS,
+    SHARES,
+    layout_for,
+)
 from lorastyle.config import Experiment
 from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.groups import Partition
 from lorastyle.records import Role
 
 Matrix = npt.NDArray[np.float64]
@@ -39,7 +47,8 @@ def planted_grams(experiment: Experiment, seed: int) -> GramSet:
         name: _gram(table, n_columns, ARTIST_SHARES[name], rng)
         for name, n_columns in SHARES.items()
     }
-    return GramSet(table, {"factors": sums})
+    modules = Partition.of_names(SHARES, layout_for(PAPER_COLUMNS).targets)
+    return GramSet(table, {"factors": sums}, groups_hold=modules)
 
 
 def adapters(experiment: Experiment) -> pd.DataFrame:

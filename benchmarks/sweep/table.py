@@ -9,6 +9,7 @@ def render(document: dict[str, Any]) -> str:
     """The machine, both contestants, k-means alone and the differences."""
     settings, machine = document["settings"], document["machine"]
     plain, ours = document["plain"], document["ours"]
+    stage_s = document["stage"]["wall_s"]
     n_sub_networks = len(settings["sub_networks"])
     part = ", ".join(f"{seconds:.1f} s in {way}" for way, seconds in plain["part_s"].items())
     best = "; ".join(
@@ -24,10 +25,11 @@ def render(document: dict[str, Any]) -> str:
         f"load {machine['load_average']:.1f}",
         ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
         "",
-        "| on two cores | wall s | ratio | spaces | clustering | retrieval |",
+        "| on two cores | wall s | / ours | spaces | clustering | retrieval |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         _contestant(f"plain scikit-learn, {plain['way']}", plain, document["ratio"]),
         _contestant("ours, two processes of one thread", ours, 1.0),
+        f"| the stage `sweep`, with Ray | {stage_s:.1f} | {stage_s / ours['wall_s']:.1f} | | | |",
         "",
         f"Steps are seconds of all {n_sub_networks} sub-networks together, one after the other. "
         f"The plain loop on a part: {part}.",

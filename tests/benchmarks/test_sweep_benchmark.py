@@ -11,6 +11,8 @@ from benchmarks.sweep.plain import plain_curve
 from benchmarks.sweep.planted import QUERY_SPREAD, ROLES, planted_grams
 from benchmarks.synthetic import SHARES
 from lorastyle.config import parse_experiment
+from lorastyle.distributed.grid import grid_of
+from lorastyle.embedding.gram import GramSet
 from lorastyle.evaluation.selection import evaluate_setting
 
 
@@ -30,6 +32,8 @@ def here(function, arguments, n_processes, n_threads):
 
 def test_the_whole_runs_and_both_contestants_agree(monkeypatch, capsys):
     monkeypatch.setattr(contest, "timed", here)
+    # The stage has tests of its own, and starts Ray.
+    monkeypatch.setattr(contest, "whole_sweep", lambda run: {"n_points": 20})
     main(["--small", "--json"])
     printed = capsys.readouterr()
     document = json.loads(printed.out)
@@ -74,6 +78,14 @@ def test_planted_matrices_are_inner_products_with_artists_in_them(experiment, gr
         same = artists[:, None] == artists
         np.fill_diagonal(same, False)
         assert gram[same].mean() > 3 * np.abs(gram[artists[:, None] != artists].mean())
+
+
+def test_a_planted_run_is_embedded_for_the_sweep(tmp_path, experiment, grams):
+    run = contest.embedded_run(tmp_path, grams, experiment)
+    settings = grid_of(experiment, GramSet.load(run.embedding_path)).settings
+    assert [setting.sub_network for setting in settings] == list(contest.SUB_NETWORKS)
+    assert run.upstream_hash("embed")
+    assert grams.share("full") == 1
 
 
 def test_queries_spread_more(grams):
