@@ -29,7 +29,7 @@ def grid_of(experiment: Experiment, grams: GramSet) -> Grid:
     possible: list[SweptSetting] = []
     left_out: dict[str, str] = {}
     for setting in _wanted(experiment, grams):
-        reason = _impossible(setting, grams)
+        reason = _impossible(setting, grams, experiment.training.rank)
         if reason is None:
             possible.append(setting)
         else:
@@ -58,8 +58,10 @@ def _wanted(experiment: Experiment, grams: GramSet) -> Iterator[SweptSetting]:
                 yield SweptSetting(representation, expression, rank, TRUNCATED, False)
 
 
-def _impossible(setting: SweptSetting, grams: GramSet) -> str | None:
+def _impossible(setting: SweptSetting, grams: GramSet, own_rank: int) -> str | None:
     """Why a setting cannot be tried, or None. Other ranks have the modules of the run's own."""
+    if setting.rank_method == TRUNCATED and (setting.rank or 0) >= own_rank:
+        return f"the adapters have rank {own_rank}, so there is nothing to cut"
     if setting.rank_method == TRUNCATED and setting.representation == "factors":
         return "factors cut by SVD no longer share the initial lora_A"
     embedded = setting.representation if setting.in_other_run else setting.embedded_as

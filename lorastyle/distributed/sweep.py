@@ -19,7 +19,7 @@ import yaml
 
 from lorastyle.distributed.dask_scheduler import pass_scheduler
 from lorastyle.distributed.grid import Grid, grid_of
-from lorastyle.distributed.rank_runs import prepare_ranks
+from lorastyle.distributed.rank_runs import prepare_ranks, trained_ranks
 from lorastyle.distributed.session import Session
 from lorastyle.distributed.trials import Trials, shown
 from lorastyle.distributed.tuning import forget_trials, try_all
@@ -55,6 +55,7 @@ def sweep(
     `evaluation.swept` for the files. Raises StageError naming a trial that failed.
     """
     with nullcontext(session) if session else Session(run.experiment.compute.address) as session:
+        trained_ranks(run.experiment)  # refuses what cannot be, before anything is made for it
         if _lacks_products(run):
             bring_up_to_date(run, pass_scheduler(session))
         ranks = prepare_ranks(run, session, train_missing=train_missing)

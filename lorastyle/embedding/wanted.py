@@ -35,9 +35,8 @@ def wanted_products(experiment: Experiment, targets: Sequence[TargetModule]) -> 
     """
     own, sweep = embedded_products(experiment, targets), experiment.sweep
     swept = sweep.representations or own.representations
-    truncated = [
-        at_rank(name, rank) for rank in sweep.truncated_ranks for name in swept if name != FACTORS
-    ]
+    ranks = [rank for rank in sweep.truncated_ranks if rank < experiment.training.rank]
+    truncated = [at_rank(name, rank) for rank in ranks for name in swept if name != FACTORS]
     return Products(
         tuple(dict.fromkeys([*own.representations, *swept, *truncated])),
         _present([*experiment.embedding.sub_networks, *(sweep.sub_networks or ())], targets),

@@ -15,17 +15,19 @@ from click.testing import CliRunner
 from lorastyle.adapters.formats.write import write_adapter
 from lorastyle.base.lookup import base_identity
 from lorastyle.cli.main import main
-from lorastyle.config import Experiment
+from lorastyle.config import Experiment, parse_experiment
 from lorastyle.corpus.procedural import write_corpus
 from lorastyle.corpus.stage import corpus_root, plan, read_catalogue, read_plan
 from lorastyle.distributed.batches import balanced_batches
 from lorastyle.distributed.fleet import train
 from lorastyle.distributed.materials import KeptArrays, index_catalogue
-from lorastyle.distributed.sweep import score_setting
+from lorastyle.distributed.trials import Trials
 from lorastyle.distributed.work import Task, Workbench, make_tasks, open_workbench, train_batch
-from lorastyle.embedding.stage import embed
+from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.stage import bring_up_to_date, embed
 from lorastyle.errors import StageError
 from lorastyle.evaluation.stage import evaluate
+from lorastyle.evaluation.swept import own_setting
 from lorastyle.report.stage import report
 from lorastyle.runs import Run
 from lorastyle.search.search import search
@@ -144,12 +146,37 @@ def test_a_run_elsewhere_has_its_members(elsewhere: Run, undisturbed: Run) -> No
 
 
 def test_a_trial_of_the_sweep_needs_only_the_location(elsewhere: Run, undisturbed: Run) -> None:
-    setting = ("delta", "feed_forward")
-    names = ("sweep", "scores")
-    places = [run.place.child(names[0]).child(names[1]) for run in (elsewhere, undisturbed)]
-    scored = score_setting(URL, places[0], setting)
-    assert scored == score_setting(undisturbed.directory, places[1], setting)
-    assert places[0].names() == ["delta-feed_forward.json"]
+    settings = [own_setting(elsewhere.experiment, "delta", "feed_forward")]
+    here, there = (
+        Trials(run.location, run.place.child("sweep/scores"), settings)
+        for run in (elsewhere, undisturbed)
+    )
+    assert here.carry_out(0) == there.carry_out(0)
+    assert here.read(0) == there.read(0)
+    assert here.finished() == [0]
+
+
+def test_unions_and_truncated_ranks_are_published_too(
+    elsewhere: Run, undisturbed: Run, machines: Machines
+) -> None:
+    """The driver embeds what a sweep would try; another machine has it, to the last bit."""
+    wanted = {"sub_networks": ["up&to_v", "full-mid"], "truncated_ranks": [1]}
+    grams = []
+    for run in (elsewhere, undisturbed):
+        experiment = parse_experiment({**run.experiment.model_dump(), "sweep": wanted})
+        other = Run.create(run.location, experiment, force=True)
+        bring_up_to_date(other)
+        if run is elsewhere:
+            machines("a third")
+            other = Run.open(URL)
+            other.pull("embed")
+        grams.append(GramSet.load(other.embedding_path))
+        Run.create(run.location, run.experiment, force=True)
+        bring_up_to_date(run)
+    for name in ("up&to_v", "full-mid"):
+        for representation in ("factors", "delta@1"):
+            ours, theirs = (each.matrix(representation, name) for each in grams)
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(

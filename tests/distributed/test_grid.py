@@ -80,6 +80,15 @@ def test_every_rank_takes_every_setting_and_is_named_by_how_it_came(
     assert "lora_A" in grid.left_out["factors/full@truncated1"]
 
 
+def test_there_is_nothing_to_cut_to_the_rank_that_adapters_have(
+    make: Callable[..., Any], grams: GramSet
+) -> None:
+    experiment = make(representations=["delta"], sub_networks=["full"], truncated_ranks=[2, 4])
+    grid = grid_of(experiment, grams)
+    assert [setting.key for setting in grid.settings] == ["delta/full"]
+    assert "nothing to cut" in grid.left_out["delta/full@truncated4"]
+
+
 def test_a_sub_network_without_modules_is_left_out_with_the_reason(
     make: Callable[..., Any], grams: GramSet
 ) -> None:
