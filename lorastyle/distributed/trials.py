@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ class Trials:
 def score_setting(run: Run, setting: SweptSetting) -> dict[str, Any]:
     """The body of a trial: validation scores of one setting, as plain values.
 
-    `{"key", "share", "curves": {FORM: [point, ...]}, "largest": {OBJECTIVE: score}}`. The test
+    `{"key", "share" (of d, None where unknown), "curves": {FORM: [point, ...]}, "largest": {OBJECTIVE: score}}`. The test
     adapters are not looked at.
     """
     from lorastyle.evaluation.chosen import grams_of
@@ -71,9 +72,10 @@ def score_setting(run: Run, setting: SweptSetting) -> dict[str, Any]:
         name: [point[objective.column] for point in points if objective.column in point]
         for name, objective in OBJECTIVES.items()
     }
+    share = grams.share(setting.sub_network)
     return {
         "key": setting.key,
-        "share": grams.share(setting.sub_network),
+        "share": None if math.isnan(share) else share,
         "curves": found["curves"],
         "largest": {name: max(values) for name, values in scores.items() if values},
     }
