@@ -59,8 +59,8 @@ class Trials:
 def score_setting(run: Run, setting: SweptSetting) -> dict[str, Any]:
     """The body of a trial: validation scores of one setting, as plain values.
 
-    `{"key", "share" (of d, None where unknown), "curves": {FORM: [point, ...]}, "largest": {OBJECTIVE: score}}`. The test
-    adapters are not looked at.
+    `{"key", "share", "curves": {FORM: [point, ...]}, "largest": {OBJECTIVE: score}}`; share (of d)
+    is None where it is not known. The test adapters are not looked at.
     """
     from lorastyle.evaluation.chosen import grams_of
     from lorastyle.evaluation.selection import OBJECTIVES, evaluate_setting
