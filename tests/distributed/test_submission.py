@@ -43,6 +43,17 @@ def test_an_entrypoint_survives_the_shell() -> None:
     ]
 
 
+def test_missing_ranks_are_trained_by_the_jobs_that_sweep(checkout: Path) -> None:
+    def work(job: str) -> Work:
+        config = checkout / "tiny.yaml"
+        return work_of(job, config, "s3://b/r", ["rank=3"], checkout, train_missing=True)
+
+    assert work("sweep").entrypoint.endswith("--run s3://b/r --train-missing rank=3")
+    assert "--train-missing" in work("run").entrypoint
+    with pytest.raises(ConfigError, match="not with train"):
+        work("train")
+
+
 def test_runs_of_one_name_in_two_places_have_attempts_of_their_own() -> None:
     keys = {run_key(place) for place in ("/a/demo", "/b/demo", "s3://a/demo", "gs://a/demo")}
     assert len(keys) == 4 and all(key.startswith("demo-") for key in keys)

@@ -62,6 +62,17 @@ def test_an_unknown_setting_is_named(
     assert "'rang'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("stages", "offered"), [([*STAGES], True), (["sweep"], True), (["train"], False)]
+)
+def test_missing_ranks_can_be_trained_where_there_is_a_sweep(
+    stages: list[str], offered: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(stages, ["--help"])
+    assert ("--train-missing" in capsys.readouterr().out) == offered
+
+
 @pytest.mark.parametrize(("stages", "offered"), [(["embed"], True), (["train"], False)])
 def test_components_can_be_asked_for_where_there_is_an_embedding(
     stages: list[str], offered: bool, capsys: pytest.CaptureFixture[str]
