@@ -82,6 +82,8 @@ class Pick:
     n_components: int
     score: float
     """On validation, the largest of its curve: by it settings are compared."""
+    chosen_score: float
+    """On validation, at that PC count."""
 
 
 @dataclass(frozen=True)
@@ -188,5 +190,10 @@ def _keys(results: pd.DataFrame, experiment: Experiment) -> list[str]:
 def pick_of(found: Mapping[str, Any], experiment: Experiment) -> Pick:
     """The choice that a point of `best.yaml` describes."""
     column = OBJECTIVES[found["objective"]].column
-    score, count = float(found["argmax"][column]), int(found["n_components"])
-    return Pick(setting_of(found, experiment), found["calibration"], count, score)
+    return Pick(
+        setting_of(found, experiment),
+        found["calibration"],
+        int(found["n_components"]),
+        float(found["argmax"][column]),
+        float(found["validation"][column]),
+    )

@@ -75,10 +75,9 @@ def choose_setting(
     scored = {pair: picks["/".join(pair)] for pair in fits if "/".join(pair) in picks}
     if swept is not None and scored:
         pair = max(scored, key=lambda each: scored[each].score)
-        why = f"best {_objective(run)} on validation, {scored[pair].score:.3f}"
-        elsewhere = _better_elsewhere(run, swept, scored[pair])
         pick = scored[pair]
-        why = _joined(why, elsewhere, reason)
+        why = f"best on validation, {_objective(run)} {pick.chosen_score:.3f}"
+        why = _joined(why, _better_elsewhere(run, swept, pick), reason)
         return SpaceChoice(*pair, pick.n_components, why, pick.calibration)
     order = {name: place for place, name in enumerate(DEFAULT_SUB_NETWORKS)}
     pair = min(
@@ -107,10 +106,10 @@ def _objective(run: Run) -> str:
 def _better_elsewhere(run: Run, swept: FinishedSweep, ours: Pick) -> str:
     """Where the sweep's best is of adapters of another rank: they lie in a run of their own."""
     best = swept.pick("retrieval")
-    if best is None or not best.setting.in_other_run or best.score <= ours.score:
+    if best is None or not best.setting.in_other_run or best.chosen_score <= ours.chosen_score:
         return ""
     where = run.rank_location(best.setting.rank or 0)
-    return f"adapters of rank {best.setting.rank} reach {best.score:.3f}: search {where}"
+    return f"adapters of rank {best.setting.rank} reach {best.chosen_score:.3f}: search {where}"
 
 
 def default_components(run: Run, n_components: int) -> int:
