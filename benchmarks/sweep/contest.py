@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +16,7 @@ from sklearn.cluster import KMeans
 
 from benchmarks.sweep.plain import Settings, plain_curve
 from lorastyle.config import Experiment
+from lorastyle.distributed.environment import environment
 from lorastyle.embedding.gram import GramSet
 from lorastyle.evaluation.curves import clustering_curves, retrieval_curves
 from lorastyle.evaluation.kmeans import k_means
@@ -131,7 +130,7 @@ def timed(
 ) -> tuple[list[Any], float]:
     """Results, and wall seconds from when all processes have imported what they need."""
     with (
-        _variables(dict.fromkeys(THREADS, str(n_threads))),
+        environment(dict.fromkeys(THREADS, str(n_threads))),
         ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool,
     ):
         list(pool.map(_wait, [0.2] * n_processes))
@@ -143,20 +142,6 @@ def timed(
 def _wait(seconds: float) -> None:
     # Long enough that each process takes one; both have imported this module by then.
     time.sleep(seconds)
-
-
-@contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
 
 
 def k_means_times(

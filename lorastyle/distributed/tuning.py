@@ -7,13 +7,12 @@ a moment before a trial's end, and still nothing that was finished is computed a
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lorastyle.distributed.environment import environment
 from lorastyle.errors import StageError
 
 MAX_TRIAL_FAILURES = 2
@@ -36,7 +35,7 @@ def try_all(body: Body, n_settings: int, directory: Path) -> None:
     Ray must be initialised. `directory` belongs to this very grid. Raises StageError if a
     trial failed `MAX_TRIAL_FAILURES` times and once more, when all others are done.
     """
-    with _environment(_QUIET_TUNE):
+    with environment(_QUIET_TUNE):
         errors = _tuner(body, n_settings, directory).fit().errors
     if errors:
         reason = " ".join(str(errors[0]).strip().splitlines()[-1].split())[:300]
@@ -90,18 +89,3 @@ def _restored(tuner: Any, path: Path, trainable: Any) -> Any | None:
         forget_trials(path.parent)
         return None
     return found
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the length of a block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

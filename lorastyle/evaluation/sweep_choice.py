@@ -58,10 +58,11 @@ def choose_best(
             points[choice.objective.name][setting.key] = point
     by_task = task_objectives(sweep)
     winners = {name: _winner(points[name], OBJECTIVES[name]) for name in OBJECTIVES}
+    # Copies: these get their scores on test besides.
     chosen: dict[Task, Any] = {
-        task: winners[objective.name]
+        task: dict(winner)
         for task, objective in by_task.items()
-        if winners[objective.name] is not None
+        if (winner := winners[objective.name]) is not None
     }
     return {
         "rule": sweep.rule,
@@ -86,7 +87,6 @@ def _choices(found: Found, rule: str) -> Iterator[Choice]:
             yield choice
 
 
-def _winner(points: Mapping[str, Any], objective: Objective) -> dict[str, Any] | None:
-    best = max(points.values(), key=lambda point: point["argmax"][objective.column], default=None)
-    # A copy: the winner of a task gets its scores on test besides.
-    return None if best is None else dict(best)
+def _winner(points: Mapping[str, Any], objective: Objective) -> Mapping[str, Any] | None:
+    column = objective.column
+    return max(points.values(), key=lambda point: point["argmax"][column], default=None)

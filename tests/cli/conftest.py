@@ -33,7 +33,9 @@ def pretended(monkeypatch):
     """Replace the pipeline; returns the list of (stage, force) that were carried out."""
     called = []
 
-    def run_stages(run, stages, *, force=False, on_start=None, on_outcome=None):
+    def run_stages(
+        run, stages, *, force=False, train_missing=False, on_start=None, on_outcome=None
+    ):
         outcomes = []
         for stage in (stage for stage in STAGES if stage in stages):
             called.append((stage, force))

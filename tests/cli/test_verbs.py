@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from lorastyle.config import load_experiment
+from lorastyle.errors import StageError
 from lorastyle.records import AdapterSpec, Role
-from lorastyle.runs import STAGES, Run
+from lorastyle.runs import STAGES, Run, StageOutcome
 
 
 def test_run_carries_out_every_stage_and_answers_with_the_table(lorastyle, pretended, config):
@@ -61,6 +62,37 @@ def test_a_stage_verb_carries_out_its_stage_alone(lorastyle, pretended, config, 
     assert result.exit_code == 0, result.stderr
     assert pretended[1:] == [(stage, True)]
     assert json.loads(result.stdout)["stage"] == stage
+
+
+@pytest.mark.parametrize("verb", ["sweep", "run"])
+def test_missing_ranks_are_trained_when_told(lorastyle, monkeypatch, config, verb):
+    told = []
+
+    def run_stages(run, stages, **options):
+        told.append(options["train_missing"])
+        raise StageError("enough")
+
+    monkeypatch.setattr("lorastyle.distributed.pipeline.run_stages", run_stages)
+    assert lorastyle(verb, config, "--train-missing", "sweep.ranks=[4, 8]").exit_code == 1
+    assert lorastyle(verb, config, "sweep.ranks=[4, 8]").exit_code == 1
+    assert told == [True, False]
+    wrong = lorastyle(verb, config, "sweep.sub_networks=[ful]")
+    assert wrong.exit_code == 2
+    assert "did you mean 'full'" in wrong.stderr
+
+
+def test_the_sweep_prints_its_table_and_what_it_left_out(lorastyle, monkeypatch, config, tmp_path):
+    def run_stages(run, stages, **_):
+        run.sweep_path.mkdir(parents=True)
+        (run.sweep_path / "ablation.md").write_text("| the table |\n")
+        left_out = {f"delta/up.{number}": "no modules" for number in range(7)}
+        return [StageOutcome("sweep", False, 1.0, {"n_settings": 3, "left_out": left_out})]
+
+    monkeypatch.setattr("lorastyle.distributed.pipeline.run_stages", run_stages)
+    result = lorastyle("sweep", config)
+    assert result.exit_code == 0, result.stderr
+    assert "3 settings" in result.stdout and "| the table |" in result.stdout
+    assert "left out delta/up.4: no modules\n  and 2 more" in result.stdout
 
 
 def test_demo_runs_the_shipped_experiment(lorastyle, pretended, tmp_path):

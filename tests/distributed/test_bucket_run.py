@@ -156,29 +156,6 @@ def test_a_trial_of_the_sweep_needs_only_the_location(elsewhere: Run, undisturbe
     assert here.finished() == [0]
 
 
-def test_unions_and_truncated_ranks_are_published_too(
-    elsewhere: Run, undisturbed: Run, machines: Machines
-) -> None:
-    """The driver embeds what a sweep would try; another machine has it, to the last bit."""
-    wanted = {"sub_networks": ["up&to_v", "full-mid"], "truncated_ranks": [1]}
-    grams = []
-    for run in (elsewhere, undisturbed):
-        experiment = parse_experiment({**run.experiment.model_dump(), "sweep": wanted})
-        other = Run.create(run.location, experiment, force=True)
-        bring_up_to_date(other)
-        if run is elsewhere:
-            machines("a third")
-            other = Run.open(URL)
-            other.pull("embed")
-        grams.append(GramSet.load(other.embedding_path))
-        Run.create(run.location, run.experiment, force=True)
-        bring_up_to_date(run)
-    for name in ("up&to_v", "full-mid"):
-        for representation in ("factors", "delta@1"):
-            ours, theirs = (each.matrix(representation, name) for each in grams)
-            np.testing.assert_array_equal(ours, theirs)
-
-
 @pytest.mark.parametrize(
     ("verb", "shown"),
     [
@@ -299,3 +276,29 @@ def test_a_stack_goes_on_where_its_machine_was_lost(
     train_batch(bench_of(Run.open(run.location)), tasks)
     assert steps == [3]
     assert run.place.child("checkpoints").names() == []
+
+
+def test_unions_and_truncated_ranks_are_published_too(
+    elsewhere: Run, undisturbed: Run, machines: Machines
+) -> None:
+    """The driver embeds what a sweep would try; another machine has it, to the last bit.
+
+    The last test here: it embeds the run anew.
+    """
+    wanted = {"sub_networks": ["up&to_v", "full-mid"], "truncated_ranks": [1]}
+    grams = []
+    for run in (elsewhere, undisturbed):
+        experiment = parse_experiment({**run.experiment.model_dump(), "sweep": wanted})
+        other = Run.create(run.location, experiment, force=True)
+        bring_up_to_date(other)
+        if run is elsewhere:
+            machines("a third")
+            other = Run.open(URL)
+            other.pull("embed")
+        grams.append(GramSet.load(other.embedding_path))
+        Run.create(run.location, run.experiment, force=True)
+        bring_up_to_date(run)
+    for name in ("up&to_v", "full-mid"):
+        for representation in ("factors", "delta@1"):
+            ours, theirs = (each.matrix(representation, name) for each in grams)
+            np.testing.assert_array_equal(ours, theirs)

@@ -21,13 +21,14 @@ def test_stages_run_in_the_order_of_a_run_with_one_session(
 ) -> None:
     seen: list[tuple[str, Session]] = []
 
-    def record(run: Run, stage: str, session: Session, *, force: bool) -> StageOutcome:
+    def record(run: Run, stage: str, session: Session, **options: bool) -> StageOutcome:
+        assert options == {"force": False, "train_missing": True}
         seen.append((stage, session))
         return StageOutcome(stage, False, 0.0, {})
 
     monkeypatch.setattr(pipeline, "run_stage", record)
     told: list[str] = []
-    outcomes = run_stages(trained_run, STAGES[::-1], on_start=told.append)
+    outcomes = run_stages(trained_run, STAGES[::-1], train_missing=True, on_start=told.append)
     assert [outcome.stage for outcome in outcomes] == told == list(STAGES)
     assert len({id(session) for _, session in seen}) == 1
 
