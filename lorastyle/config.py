@@ -224,6 +224,10 @@ class SweepConfig(Section):
     """Ranks that the run's own updates are cut to by SVD; nothing is trained."""
     calibration_forms: tuple[CalibrationForm, ...] | None = None
     """Default: that of `embedding`."""
+    n_settings: Positive | None = None
+    """Try so many settings, drawn at random. Default: the whole grid."""
+    seed: int = 0
+    """Draws them."""
     clustering_objective: Literal["ari", "nmi"] = "ari"
     """What chooses for clustering."""
     retrieval_objective: Literal["map", "recall_at_k"] = "map"

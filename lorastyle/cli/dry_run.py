@@ -55,6 +55,12 @@ def plan_text(plan: Mapping[str, Any], place: Path | str) -> str:
         "Gram matrices": size(plan["gram_bytes"]),
         "Training": f"{plan['n_samples']:,} samples",
     }
+    others = plan.get("other_ranks")
+    if others:
+        lines["Other ranks"] = (
+            f"{', '.join(others)}: {sum(others.values()):,} adapters more, trained as the sweep is "
+            "told --train-missing"
+        )
     overlap = plan.get("overlap")
     if overlap:
         lines["Shared images"] = f"{overlap['mean']:.0%} on average, {overlap['max']:.0%} at most"

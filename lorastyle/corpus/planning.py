@@ -143,6 +143,9 @@ def describe_plan(
         "overlap": overlap_statistics(specs),
         "n_samples": n_samples,
     }
+    others = [rank for rank in experiment.sweep.ranks or () if rank != training.rank]
+    if others:
+        description["other_ranks"] = {str(rank): len(specs) for rank in dict.fromkeys(others)}
     if samples_per_s:
         description["samples_per_s"] = samples_per_s
         description["training_s"] = round(n_samples / samples_per_s, 1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from lorastyle.adapters.module_sets import expand
-from lorastyle.config import Experiment
+from lorastyle.config import Experiment, SweepConfig
 from lorastyle.distributed.rank_runs import trained_ranks
 from lorastyle.embedding.gram import GramSet
 from lorastyle.errors import StageError
@@ -39,7 +41,17 @@ def grid_of(experiment: Experiment, grams: GramSet) -> Grid:
             f"none of the {len(left_out)} settings of the sweep can be tried, the first because "
             f"{next(iter(left_out.values()))}; change sweep.representations or sweep.sub_networks"
         )
-    return Grid(tuple(possible), left_out)
+    return Grid(tuple(_drawn(possible, experiment.sweep)), left_out)
+
+
+def _drawn(settings: list[SweptSetting], sweep: SweepConfig) -> list[SweptSetting]:
+    """All of them, or as many as are wanted, drawn at random and in the grid's order."""
+    if sweep.n_settings is None or sweep.n_settings >= len(settings):
+        return settings
+    drawn = np.random.default_rng(sweep.seed).choice(
+        len(settings), size=sweep.n_settings, replace=False
+    )
+    return [settings[number] for number in sorted(drawn)]
 
 
 def _wanted(experiment: Experiment, grams: GramSet) -> Iterator[SweptSetting]:

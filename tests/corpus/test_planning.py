@@ -182,6 +182,13 @@ def test_a_plan_counts_what_it_will_train_and_store():
     assert plan["overlap"]["max"] <= 0.5
 
 
+def test_a_plan_names_the_ranks_that_a_sweep_would_train_besides():
+    chosen, catalogue, specs = planned(training={"rank": 4}, sweep={"ranks": [4, 8, 16, 8]})
+    plan = describe_plan(chosen, catalogue, specs, 1000)
+    assert plan["other_ranks"] == {"8": 33, "16": 33}
+    assert "other_ranks" not in describe_plan(*planned(), 1000)
+
+
 def test_prior_preservation_doubles_the_samples_and_no_speed_means_no_time():
     plain, paired = planned(), planned(training={"prior_weight": 1.0})
     assert describe_plan(*paired, 10)["n_samples"] == 2 * describe_plan(*plain, 10)["n_samples"]

@@ -99,6 +99,20 @@ def test_a_sub_network_without_modules_is_left_out_with_the_reason(
         grid_of(make(representations=["delta"], sub_networks=["up.9"]), grams)
 
 
+def test_settings_can_be_drawn_at_random(make: Callable[..., Any], grams: GramSet) -> None:
+    whole = grid_of(make(sub_networks=["full", "by-projection"]), grams).settings
+    draws = []
+    for seed in (0, 0, 1):
+        experiment = make(sub_networks=["full", "by-projection"], n_settings=5, seed=seed)
+        drawn = grid_of(experiment, grams).settings
+        assert len(set(drawn)) == 5
+        assert list(drawn) == [setting for setting in whole if setting in drawn]
+        draws.append(drawn)
+    assert draws[0] == draws[1] != draws[2]
+    more = make(sub_networks=["full", "by-projection"], n_settings=99)
+    assert grid_of(more, grams).settings == whole
+
+
 def test_ranks_that_are_the_run_s_own_need_no_run_of_their_own(make: Callable[..., Any]) -> None:
     assert trained_ranks(make()) == (2,)
     assert other_ranks(make(ranks=[4, 2, 8, 4])) == (4, 8)
