@@ -24,8 +24,9 @@ from lorastyle.runs import Run
 
 RESULTS_FILE = "results.parquet"
 BEST_FILE = "best.yaml"
-SETTING_COLUMNS = ("rank", "rank_method", "representation", "sub_network", "share")
-RESULT_COLUMNS = (*SETTING_COLUMNS, "calibration", *CURVE_COLUMNS)
+SETTING_COLUMNS = ("rank", "rank_method", "representation", "sub_network")
+"""What tells settings apart."""
+RESULT_COLUMNS = (*SETTING_COLUMNS, "share", "calibration", *CURVE_COLUMNS)
 TRAINED, TRUNCATED, INGESTED = "trained", "truncated", "ingested"
 """How adapters came to their rank; those ingested may have any."""
 
@@ -178,7 +179,7 @@ def setting_of(values: Mapping[str, Any], experiment: Experiment) -> SweptSettin
 
 
 def _keys(results: pd.DataFrame, experiment: Experiment) -> list[str]:
-    names = list(SETTING_COLUMNS[:4])
+    names = list(SETTING_COLUMNS)
     lines = list(results[names].itertuples(index=False, name=None))
     known = {
         line: setting_of(dict(zip(names, line, strict=True)), experiment).key

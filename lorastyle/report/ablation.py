@@ -13,12 +13,11 @@ from typing import Any
 
 import pandas as pd
 
+from lorastyle.evaluation.swept import TRAINED, TRUNCATED
 from lorastyle.evaluation.tables import markdown
 from lorastyle.report.sweep_results import (
     OBJECTIVES,
     TASK_OF,
-    TRAINED,
-    TRUNCATED,
     Choice,
     Setting,
     SweepResults,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lorastyle.evaluation.swept import TRAINED, TRUNCATED
 from lorastyle.report.palette import MUTED, sub_network_colours
 from lorastyle.report.shown import CurveLine, CurvePanel, RankLine, RankPanel
 from lorastyle.report.sweep_results import (
@@ -14,8 +15,6 @@ from lorastyle.report.sweep_results import (
     OBJECTIVES,
     SCORE_COLUMNS,
     TASK_OF,
-    TRAINED,
-    TRUNCATED,
     Setting,
     SweepResults,
     Variant,

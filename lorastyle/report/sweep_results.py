@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lorastyle.evaluation.swept import SETTING_COLUMNS, TRAINED, TRUNCATED
 from lorastyle.report.words import SUB_NETWORK_NAMES
 
-TRAINED, TRUNCATED = "trained", "truncated"
 OBJECTIVES: Mapping[str, str] = {"clustering": "ari", "retrieval": "map"}
 """What chooses in each task where `best.yaml` does not say."""
 SCORE_COLUMNS: Mapping[str, str] = {
@@ -43,7 +43,6 @@ ERROR_COLUMNS: Mapping[str, str] = {
     "map": "map_se",
     "recall_at_k": "recall_at_k_se",
 }
-SETTING_COLUMNS = ("rank", "rank_method", "representation", "sub_network")
 
 
 class Variant(NamedTuple):

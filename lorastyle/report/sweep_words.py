@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from lorastyle.evaluation.swept import TRAINED, TRUNCATED
 from lorastyle.report.sweep_results import (
-    TRAINED,
-    TRUNCATED,
     Choice,
     Setting,
     SweepResults,
