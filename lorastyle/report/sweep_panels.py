@@ -154,10 +154,11 @@ def _most_ranked(swept: SweepResults) -> str | None:
 
 
 def _ranked_sub_networks(swept: SweepResults) -> list[str]:
-    """The paper's four, or where none was swept the best four."""
+    """The paper's four, or where none was swept the best four; and those that won."""
     four = [name for name in SUB_NETWORK_NAMES if name in swept.sub_networks]
     best = dict.fromkeys(one.sub_network for one in leading(swept, swept.settings))
-    return four or list(best)[: len(SUB_NETWORK_NAMES)]
+    winners = [one.sub_network for task in OBJECTIVES if (one := swept.winner(task)) is not None]
+    return list(dict.fromkeys([*(four or list(best)[: len(SUB_NETWORK_NAMES)]), *winners]))
 
 
 def _rank_line(

@@ -122,13 +122,13 @@ def test_one_rank_makes_no_figure_of_ranks(tables):
     assert rank_panels(swept_of(tables)) == []
 
 
-def test_cut_ranks_end_in_the_runs_own_and_only_the_papers_four_are_drawn(tables):
+def test_cut_ranks_end_in_the_runs_own_and_the_papers_four_and_the_winner_are_drawn(tables):
     variants = (
         (4, "trained", "factors"),
         *((rank, "trained", "delta") for rank in (4, 8, 16)),
         *((rank, "truncated", "delta") for rank in (1, 2)),
     )
-    peaks = {"up": 0.95, "full": 0.9, "self_attention": 0.7}
+    peaks = {"up": 0.95, "down": 0.94, "full": 0.9, "self_attention": 0.7}
     swept = swept_of(tables, variants=variants, own_rank=8, peaks=peaks)
     clustering, retrieval = rank_panels(swept)
     assert clustering.note == "ΔW"
@@ -137,6 +137,8 @@ def test_cut_ranks_end_in_the_runs_own_and_only_the_papers_four_are_drawn(tables
         ("full network", True),
         ("self-attention", False),
         ("self-attention", True),
+        ("up blocks", False),
+        ("up blocks", True),
     ]
     trained, cut = clustering.lines[:2]
     assert trained.ranks.tolist() == [4, 8, 16] and cut.ranks.tolist() == [1, 2, 8]
