@@ -39,6 +39,7 @@ def training_actors(of: psutil.Process) -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.cluster
 def test_a_killed_actor_changes_nothing(
     local_ray: Session, planned_run: Callable[..., Run], trained: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_killed_actor_changes_nothing(
     assert contents(run) == contents(Run.open(trained))
 
 
+@pytest.mark.cluster
 def test_a_killed_run_is_finished_by_the_same_command(
     local_ray: Session,
     planned_run: Callable[..., Run],
