@@ -65,8 +65,10 @@ def sweep(
             "settings": [setting.key for setting in grid.settings],
             "ranks": {str(rank): embedded for rank, embedded in ranks.items()},
         }
+        # Forced though nothing changed: then not even the trials are to be believed.
+        anew = force and run.status("sweep", inputs).state == "current"
         return carry_out(
-            run, "sweep", inputs, lambda: _sweep(run, grid, inputs, session), force=force
+            run, "sweep", inputs, lambda: _sweep(run, grid, inputs, session, anew), force=force
         )
 
 
@@ -87,12 +89,16 @@ def _grams(run: Run) -> GramSet:
     return GramSet.load(run.embedding_path)
 
 
-def _sweep(run: Run, grid: Grid, inputs: Mapping[str, Any], session: Session) -> dict[str, Any]:
+def _sweep(
+    run: Run, grid: Grid, inputs: Mapping[str, Any], session: Session, anew: bool
+) -> dict[str, Any]:
     # What curves depend on, and not how one chooses from them: another rule repeats no trial.
     scored = {name: value for name, value in inputs.items() if name != "choice"}
     name = f"{GRID}{digest(scored)[:12]}"
-    _discard_other_grids(run.sweep_path, name)
     scores = place_of(run.absolute_location).child(f"sweep/{name}/scores")
+    if anew:
+        scores.clear()
+    _discard_other_grids(run.sweep_path, "" if anew else name)
     found = _try(Trials(run.absolute_location, scores, grid.settings), run, name, session)
     results = results_table(grid.settings, found)
     best = choose_best(grid.settings, found, run.experiment)
@@ -151,6 +157,7 @@ def _write(run: Run, results: pd.DataFrame, best: Mapping[str, Any]) -> None:
 
 
 def _discard_other_grids(directory: Path, name: str) -> None:
+    """Remove the directories of all grids but this one."""
     for other in directory.glob(f"{GRID}*"):
         if other.name != name:
             shutil.rmtree(other)

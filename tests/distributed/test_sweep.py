@@ -156,6 +156,18 @@ def test_done_is_done_and_another_rule_repeats_no_trial(
     pd.testing.assert_frame_equal(results(other), results(swept), check_exact=True)
 
 
+@pytest.mark.cluster
+def test_forced_though_nothing_changed_every_trial_is_made_again(
+    local_ray: Session, swept: Run, tmp_path: Path
+) -> None:
+    run = copy_of(swept, tmp_path)
+    scores = next(iter(run.sweep_path.glob("grid-*/scores/00002.json")))
+    scores.write_text(scores.read_text().replace("0.", "0.1"))  # nobody would believe it
+    sweep(run, force=True)
+    assert best(run) == best(swept)
+    pd.testing.assert_frame_equal(results(run), results(swept), check_exact=True)
+
+
 def test_planted_test_labels_change_nothing_before_the_end(
     local_ray: Session, embedded_run: Run, tmp_path: Path
 ) -> None:
