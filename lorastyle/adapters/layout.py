@@ -218,6 +218,21 @@ class AdapterLayout:
         )
 
 
+def joined(ranges: Iterable[slice]) -> list[slice]:
+    """Column ranges in rising order, neighbours made one.
+
+    >>> joined([slice(0, 2), slice(2, 5), slice(7, 9)])
+    [slice(0, 5, None), slice(7, 9, None)]
+    """
+    found: list[slice] = []
+    for columns in ranges:
+        if found and found[-1].stop == columns.start:
+            found[-1] = slice(found[-1].start, columns.stop)
+        else:
+            found.append(columns)
+    return found
+
+
 def _canonical_entries(rank: int, modules: Iterable[TargetModule]) -> tuple[LayoutEntry, ...]:
     """Sorted by sub-network, then name: dict order follows model construction, which
     an upgrade may change.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 
-from lorastyle.adapters.layout import AdapterLayout, TargetModule
+from lorastyle.adapters.layout import AdapterLayout, TargetModule, joined
 from lorastyle.records import SUB_NETWORKS
 from lorastyle.sub_networks import FAMILIES, PROJECTIONS, STAGES, check_entry, parse
 
@@ -45,15 +45,9 @@ def modules_of(expression: str, targets: Targets) -> tuple[str, ...]:
 def column_ranges(expression: str, layout: AdapterLayout) -> list[slice]:
     """Column ranges of an adapter vector that hold these modules, neighbours joined."""
     wanted = set(modules_of(expression, layout.targets))
-    ranges: list[slice] = []
-    for entry in layout.entries:
-        if entry.module not in wanted:
-            continue
-        if ranges and ranges[-1].stop == entry.offset:
-            ranges[-1] = slice(ranges[-1].start, entry.stop)
-        else:
-            ranges.append(slice(entry.offset, entry.stop))
-    return ranges
+    return joined(
+        slice(entry.offset, entry.stop) for entry in layout.entries if entry.module in wanted
+    )
 
 
 def expand(entries: Iterable[str], targets: Targets) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -59,15 +60,15 @@ def _wanted(experiment: Experiment, grams: GramSet) -> Iterator[SweptSetting]:
     representations = tuple(dict.fromkeys(wanted.representations or embedded.representations))
     expressions = expand(wanted.sub_networks or embedded.sub_networks, grams.targets)
     own = experiment.training.rank
-    for rank in trained_ranks(experiment):
-        method = INGESTED if rank is None else TRAINED
-        for representation in representations:
-            for expression in expressions:
-                yield SweptSetting(representation, expression, rank, method, rank in (None, own))
-    for rank in dict.fromkeys(wanted.truncated_ranks):
-        for representation in representations:
-            for expression in expressions:
-                yield SweptSetting(representation, expression, rank, TRUNCATED, False)
+    ranks = [
+        *(
+            (rank, INGESTED if rank is None else TRAINED, rank in (None, own))
+            for rank in trained_ranks(experiment)
+        ),
+        *((rank, TRUNCATED, False) for rank in dict.fromkeys(wanted.truncated_ranks)),
+    ]
+    for rank, representation, expression in product(ranks, representations, expressions):
+        yield SweptSetting(representation, expression, *rank)
 
 
 def _impossible(setting: SweptSetting, grams: GramSet, own_rank: int) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorastyle.base.lookup import base_identity
-from lorastyle.config import Experiment, SweepConfig
+from lorastyle.config import Experiment
 from lorastyle.corpus.stage import plan, read_plan
 from lorastyle.distributed.dask_scheduler import pass_scheduler
 from lorastyle.distributed.fleet import train
@@ -51,9 +51,7 @@ def experiment_at_rank(experiment: Experiment, rank: int) -> Experiment:
     """The same experiment with adapters of another rank; `alpha / rank` stays what it is."""
     training = experiment.training
     alpha = training.alpha * rank / training.rank
-    sweep = SweepConfig.model_validate(
-        experiment.sweep.model_dump() | {"ranks": None, "truncated_ranks": ()}
-    )
+    sweep = experiment.sweep.model_copy(update={"ranks": None, "truncated_ranks": ()})
     return experiment.model_copy(
         update={
             "name": f"{experiment.name}-rank{rank}",

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +29,7 @@ from lorastyle.embedding.stage import bring_up_to_date
 from lorastyle.embedding.style_space import Task
 from lorastyle.embedding.wanted import wanted_products
 from lorastyle.errors import StageError
-from lorastyle.evaluation.chosen import scores_on_test
+from lorastyle.evaluation.chosen import embedded_grams, scores_on_test
 from lorastyle.evaluation.protocol import ProtocolSettings
 from lorastyle.evaluation.sweep_choice import choose_best, results_table
 from lorastyle.evaluation.swept import BEST_FILE, RESULTS_FILE, current_inputs, pick_of
@@ -56,10 +57,9 @@ def sweep(
     """
     with nullcontext(session) if session else Session(run.experiment.compute.address) as session:
         trained_ranks(run.experiment)  # refuses what cannot be, before anything is made for it
-        if _lacks_products(run):
-            bring_up_to_date(run, pass_scheduler(session))
+        grams = _with_all_products(run, session)
         ranks = prepare_ranks(run, session, train_missing=train_missing)
-        grid = grid_of(run.experiment, _grams(run))
+        grid = grid_of(run.experiment, grams)
         inputs = {
             **current_inputs(run),
             "settings": [setting.key for setting in grid.settings],
@@ -72,21 +72,14 @@ def sweep(
         )
 
 
-def _lacks_products(run: Run) -> bool:
-    """Whether the embedding has no Gram matrix of something that the sweep is to try."""
-    run.upstream_hash("embed")
-    grams = _grams(run)
+def _with_all_products(run: Run, session: Session) -> GramSet:
+    """The run's Gram matrices; embedded first, where the sweep is to try what they lack."""
+    grams = embedded_grams(run)
     wanted = wanted_products(run.experiment, grams.targets)
-    return not all(
-        grams.has(representation, expression)
-        for representation in wanted.representations
-        for expression in wanted.expressions
-    )
-
-
-def _grams(run: Run) -> GramSet:
-    run.pull("embed")
-    return GramSet.load(run.embedding_path)
+    if all(grams.has(*each) for each in product(wanted.representations, wanted.expressions)):
+        return grams
+    bring_up_to_date(run, pass_scheduler(session))
+    return embedded_grams(run)
 
 
 def _sweep(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from lorastyle.adapters.layout import AdapterLayout, TargetModule
+from lorastyle.adapters.layout import AdapterLayout, TargetModule, joined
 from lorastyle.adapters.module_sets import atoms, modules_of
 from lorastyle.embedding.delta_products import Module
 from lorastyle.records import digest
@@ -55,13 +55,7 @@ def sub_network_of(group: str) -> str:
 
 def columns_of(modules: Sequence[Module]) -> list[slice]:
     """The column ranges of some modules, neighbours joined."""
-    ranges: list[slice] = []
-    for module in modules:
-        if ranges and ranges[-1].stop == module.columns.start:
-            ranges[-1] = slice(ranges[-1].start, module.columns.stop)
-        else:
-            ranges.append(module.columns)
-    return ranges
+    return joined(module.columns for module in modules)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.style_space import Task
 from lorastyle.evaluation.labelled import TaskVectors
 from lorastyle.evaluation.protocol import (
+    HELD_OUT,
     ProtocolSettings,
     Setting,
     clustering_entry,
@@ -29,14 +31,22 @@ def grams_of(run: Run, setting: SweptSetting) -> GramSet:
     if setting.in_other_run:
         assert setting.rank is not None
         run = Run.open(run.rank_location(setting.rank))
+    return embedded_grams(run)
+
+
+def embedded_grams(run: Run) -> GramSet:
+    """The Gram matrices of an embedded run. Raises StageError before embedding."""
     run.upstream_hash("embed")
     run.pull("embed")
     return GramSet.load(run.embedding_path)
 
 
-def fitted(run: Run, setting: SweptSetting, grams: GramSet) -> Setting:
+def fitted(
+    run: Run, setting: SweptSetting, grams: GramSet, tasks: Iterable[Task] = tuple(HELD_OUT)
+) -> Setting:
     """The style spaces of a setting, under its own name: of another rank `delta/full@rank8`."""
-    found = fit_setting(grams, None, setting.embedded_as, setting.sub_network, run.experiment)
+    names = setting.embedded_as, setting.sub_network
+    found = fit_setting(grams, None, *names, run.experiment, tasks)
     sub_network = setting.key.partition("/")[2]
     return replace(found, representation=setting.representation, sub_network=sub_network)
 
@@ -47,7 +57,7 @@ def scores_on_test(run: Run, task: Task, pick: Pick) -> dict[str, Any]:
     Clustering: `{"ari", "nmi"}`, mean and standard deviation over k-means seeds. Retrieval:
     `{"map", "map_at_k", "recall_at_k", "n_queries"}`.
     """
-    setting = fitted(run, pick.setting, grams_of(run, pick.setting))
+    setting = fitted(run, pick.setting, grams_of(run, pick.setting), [task])
     vectors = setting.calibrated_as({task: pick.calibration}).vectors[task]
     chosen = vectors.first(pick.n_components)
     only = TaskVectors(chosen.fit, {TEST: chosen.held_out[TEST]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -77,16 +77,19 @@ def fit_setting(
     representation: str,
     sub_network: str,
     experiment: Experiment,
+    tasks: Iterable[Task] = tuple(HELD_OUT),
 ) -> Setting:
-    """Fit the style spaces of both tasks, as the experiment wants them.
+    """Fit the style spaces of these tasks, as the experiment wants them.
 
     `rows` is the part of `grams.table` to use, None for all.
     """
+    names = representation, sub_network
+    gram = grams.matrix(*names)
     spaces: dict[Task, StyleSpace] = {}
     absent: dict[Task, str] = {}
-    for task in HELD_OUT:
+    for task in tasks:
         try:
-            spaces[task] = space_of(experiment, grams, rows, task, representation, sub_network)
+            spaces[task] = space_of(experiment, grams, rows, task, *names, gram)
             _check_clusters(spaces[task])
         except TooFewAdaptersError as error:
             spaces.pop(task, None)
@@ -109,23 +112,21 @@ def _labelled(space: StyleSpace, rows: Rows) -> Rows:
     return np.asarray(rows[space.artists(rows) != UNLABELLED])
 
 
+def labelled_vectors(space: StyleSpace, role: Role, *, calibrated: bool = True) -> LabelledVectors:
+    """Scores of the adapters of a role whose artist is known; of `train`, those the PCA saw."""
+    rows = _labelled(space, space.rows(role))
+    scores = space.scores(rows, calibrated=calibrated)
+    return LabelledVectors(scores, space.artists(rows).astype(np.str_))
+
+
 def task_vectors(space: StyleSpace) -> TaskVectors:
     """Scores of the fit adapters, and of the held-out ones with and without calibration."""
-    parts = {
-        name: _labelled(space, space.rows(role)) for name, role in HELD_OUT[space.task].items()
-    }
-
-    def labelled(rows: Any, calibrated: bool) -> LabelledVectors:
-        scores = space.scores(rows, calibrated=calibrated)
-        return LabelledVectors(scores, space.artists(rows).astype(np.str_))
-
-    uncalibrated = (
-        {name: labelled(rows, False) for name, rows in parts.items()} if space.is_calibrated else {}
-    )
+    roles = HELD_OUT[space.task].items()
+    before = roles if space.is_calibrated else ()
     return TaskVectors(
-        labelled(_labelled(space, space.fit_rows), True),
-        {name: labelled(rows, True) for name, rows in parts.items()},
-        uncalibrated,
+        labelled_vectors(space, Role.TRAIN),
+        {name: labelled_vectors(space, role) for name, role in roles},
+        {name: labelled_vectors(space, role, calibrated=False) for name, role in before},
     )
 
 

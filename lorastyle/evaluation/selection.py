@@ -28,7 +28,14 @@ from lorastyle.evaluation.curves import (
     retrieval_curves,
 )
 from lorastyle.evaluation.labelled import LabelledVectors
-from lorastyle.evaluation.protocol import ProtocolSettings, Setting, fit_setting, task_vectors
+from lorastyle.evaluation.protocol import (
+    HELD_OUT,
+    ProtocolSettings,
+    Setting,
+    fit_setting,
+    labelled_vectors,
+)
+from lorastyle.records import Role
 
 VALIDATION = "val"
 Curves = Mapping[CalibrationForm, pd.DataFrame]
@@ -191,7 +198,8 @@ def _validation(
 ) -> tuple[LabelledVectors, dict[str, LabelledVectors]]:
     """The fit set, and the validation adapters under each form that can be fitted."""
     held_out = dict(_calibrated(space, forms))
-    return task_vectors(space).fit, {form: part for form, part in held_out.items() if len(part)}
+    fit = labelled_vectors(space, Role.TRAIN)
+    return fit, {form: part for form, part in held_out.items() if len(part)}
 
 
 def _calibrated(
@@ -202,7 +210,7 @@ def _calibrated(
             calibrated = space.calibrated_as(form)
         except TooFewAdaptersError:
             continue  # `full` needs an artist more than `simple`
-        yield form, task_vectors(calibrated).held_out[VALIDATION]
+        yield form, labelled_vectors(calibrated, HELD_OUT[space.task][VALIDATION])
 
 
 def curve_inputs(experiment: Experiment) -> dict[str, Any]:

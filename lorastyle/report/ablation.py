@@ -15,8 +15,8 @@ import pandas as pd
 
 from lorastyle.evaluation.swept import TRAINED, TRUNCATED
 from lorastyle.evaluation.tables import markdown
+from lorastyle.report.scores import TASKS
 from lorastyle.report.sweep_results import (
-    OBJECTIVES,
     TASK_OF,
     Choice,
     Setting,
@@ -82,7 +82,7 @@ def shown_settings(swept: SweepResults) -> list[Setting]:
     """The lines of the table in the order of the sweep: all, or the best and the paper's four."""
     if len(swept.settings) <= MAX_LINES:
         return list(swept.settings)
-    winners = [winner for task in OBJECTIVES if (winner := swept.winner(task)) is not None]
+    winners = [winner for task in TASKS if (winner := swept.winner(task)) is not None]
     four = {Setting(*one.variant, name) for one in winners for name in SUB_NETWORK_NAMES}
     chosen = {*leading(swept, swept.settings)[:N_BEST], *winners, *four}
     return [setting for setting in swept.settings if setting in chosen]
@@ -92,7 +92,7 @@ def sentences(swept: SweepResults) -> list[str]:
     """What was tried, and what the rule chose; without markup."""
     rule = str(swept.best.get("rule"))
     found = [_tried(swept), f"Chosen on validation: {RULES.get(rule, rule)}."]
-    for task in OBJECTIVES:
+    for task in TASKS:
         winner = swept.winner(task)
         choice = None if winner is None else swept.choice(winner, task)
         if winner is not None and choice is not None:
@@ -171,7 +171,7 @@ def _headings(swept: SweepResults, top_k: int | None) -> list[str]:
 
 
 def _row(swept: SweepResults, setting: Setting) -> list[str]:
-    clustering, retrieval = (swept.choice(setting, task) for task in OBJECTIVES)
+    clustering, retrieval = (swept.choice(setting, task) for task in TASKS)
     paper = paper_score(setting)
     cells = {
         "clustering": [count_text(clustering), *(score_text(clustering, s) for s in SCORES[:3])],
@@ -222,7 +222,7 @@ def _without_constants(rows: list[list[str]]) -> list[list[str]]:
 
 def _record(swept: SweepResults, setting: Setting, top_k: int) -> dict[str, Any]:
     record: dict[str, Any] = {**setting._asdict(), "share": swept.shares[setting]}
-    for task in OBJECTIVES:
+    for task in TASKS:
         choice = swept.choice(setting, task)
         record[f"{task}_calibration"] = choice.calibration if choice else None
         record[f"{task}_n_components"] = choice.n_components if choice else None

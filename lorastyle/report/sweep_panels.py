@@ -9,10 +9,10 @@ import numpy as np
 
 from lorastyle.evaluation.swept import TRAINED, TRUNCATED
 from lorastyle.report.palette import MUTED, sub_network_colours
+from lorastyle.report.scores import TASKS
 from lorastyle.report.shown import CurveLine, CurvePanel, RankLine, RankPanel
 from lorastyle.report.sweep_results import (
     ERROR_COLUMNS,
-    OBJECTIVES,
     SCORE_COLUMNS,
     TASK_OF,
     Setting,
@@ -43,7 +43,7 @@ def curve_panels(swept: SweepResults, top_k: int | None) -> list[CurvePanel]:
     """
     shown = _shown(swept)
     panels = []
-    for task in OBJECTIVES:
+    for task in TASKS:
         winner = swept.winner(task)
         choice = None if winner is None else swept.choice(winner, task)
         if winner is None or choice is None:
@@ -87,7 +87,7 @@ def line_styles(sub_networks: Sequence[str]) -> dict[str, LineStyle]:
 
 def _shown(swept: SweepResults) -> dict[str, LineStyle]:
     """Sub-networks that have a line of their own; the paper's four first, then the best others."""
-    winners = {winner.variant for task in OBJECTIVES if (winner := swept.winner(task)) is not None}
+    winners = {winner.variant for task in TASKS if (winner := swept.winner(task)) is not None}
     rivals = [one for one in swept.settings if one.variant in winners]
     names = paper_order([one.sub_network for one in leading(swept, rivals)])
     return line_styles(names[:MAX_LINES])
@@ -127,7 +127,7 @@ def rank_panels(swept: SweepResults, top_k: int | None = None) -> list[RankPanel
     names = _ranked_sub_networks(swept)
     colours = sub_network_colours(names)
     panels = []
-    for task in OBJECTIVES:
+    for task in TASKS:
         score = swept.objective(task)
         found = [
             line
@@ -148,7 +148,7 @@ def rank_panels(swept: SweepResults, top_k: int | None = None) -> list[RankPanel
 def _most_ranked(swept: SweepResults) -> str | None:
     """The representation tried at most ranks; among equals the one that won, clustering first."""
     tried = [variant.representation for variant in swept.variants]
-    winners = [one.representation for task in OBJECTIVES if (one := swept.winner(task)) is not None]
+    winners = [one.representation for task in TASKS if (one := swept.winner(task)) is not None]
     ordered = list(dict.fromkeys([*winners, *tried]))
     return max(ordered, key=tried.count, default=None)
 
@@ -157,7 +157,7 @@ def _ranked_sub_networks(swept: SweepResults) -> list[str]:
     """The paper's four, or where none was swept the best four; and those that won."""
     four = [name for name in SUB_NETWORK_NAMES if name in swept.sub_networks]
     best = dict.fromkeys(one.sub_network for one in leading(swept, swept.settings))
-    winners = [one.sub_network for task in OBJECTIVES if (one := swept.winner(task)) is not None]
+    winners = [one.sub_network for task in TASKS if (one := swept.winner(task)) is not None]
     return list(dict.fromkeys([*(four or list(best)[: len(SUB_NETWORK_NAMES)]), *winners]))
 
 

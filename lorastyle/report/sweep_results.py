@@ -12,37 +12,26 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lorastyle.evaluation.swept import SETTING_COLUMNS, TRAINED, TRUNCATED
+from lorastyle.evaluation.selection import OBJECTIVES
+from lorastyle.evaluation.swept import SETTING_COLUMNS, TRAINED, TRUNCATED, SweptSetting
+from lorastyle.report.scores import TASKS
 from lorastyle.report.words import SUB_NETWORK_NAMES
 
-OBJECTIVES: Mapping[str, str] = {"clustering": "ari", "retrieval": "map"}
-"""What chooses in each task where `best.yaml` does not say."""
 SCORE_COLUMNS: Mapping[str, str] = {
-    "ari": "ari_mean",
-    "nmi": "nmi_mean",
     "train_ari": "train_ari_mean",
-    "map": "map",
-    "recall_at_k": "recall_at_k",
+    **{name: objective.column for name, objective in OBJECTIVES.items()},
 }
 """Scores, and the columns of the results that hold them."""
 TASK_OF: Mapping[str, str] = {
-    "ari": "clustering",
-    "nmi": "clustering",
     "train_ari": "clustering",
-    "map": "retrieval",
-    "recall_at_k": "retrieval",
+    **{name: objective.task for name, objective in OBJECTIVES.items()},
 }
 SPREAD_COLUMNS: Mapping[str, str] = {
     "ari": "ari_std",
     "nmi": "nmi_std",
     "train_ari": "train_ari_std",
 }
-ERROR_COLUMNS: Mapping[str, str] = {
-    "ari": "ari_se",
-    "nmi": "nmi_se",
-    "map": "map_se",
-    "recall_at_k": "recall_at_k_se",
-}
+ERROR_COLUMNS: Mapping[str, str] = {name: objective.error for name, objective in OBJECTIVES.items()}
 
 
 class Variant(NamedTuple):
@@ -151,7 +140,7 @@ class SweepResults:
     def objective(self, task: str) -> str:
         """The score that chose: `ari`, `nmi`, `map` or `recall_at_k`."""
         named = str(self._winner(task).get("objective"))
-        return named if named in SCORE_COLUMNS else OBJECTIVES[task]
+        return named if named in SCORE_COLUMNS else TASKS[task]
 
     def winner(self, task: str) -> Setting | None:
         """The best setting of a task; None where it has no scores."""
@@ -191,7 +180,7 @@ class SweepResults:
         found = {
             (setting, task): self._choice(setting, task)
             for setting in self.settings
-            for task in OBJECTIVES
+            for task in TASKS
         }
         return {key: choice for key, choice in found.items() if choice is not None}
 
@@ -208,11 +197,9 @@ class SweepResults:
 
     def key(self, setting: Setting) -> str:
         """Its name among the metrics and in `best.yaml`: `delta/full`, `delta/full@rank8`."""
-        key = f"{setting.representation}/{setting.sub_network}"
-        if setting.rank_method == TRUNCATED:
-            return f"{key}@truncated{setting.rank}"
-        is_own = setting.rank_method != TRAINED or setting.rank == self.own_rank
-        return key if is_own else f"{key}@rank{setting.rank}"
+        rank, method, representation, sub_network = setting
+        is_own = method != TRUNCATED and (method != TRAINED or rank == self.own_rank)
+        return SweptSetting(representation, sub_network, rank, method, is_own).key
 
     def _winner(self, task: str) -> Mapping[str, Any]:
         return self.best["best"].get(task) or {}
@@ -220,7 +207,7 @@ class SweepResults:
 
 def leading(swept: SweepResults, settings: Sequence[Setting]) -> list[Setting]:
     """The best settings of each task in turn, best first; those without scores are left out."""
-    ranked = [_best_first(swept, settings, task) for task in OBJECTIVES]
+    ranked = [_best_first(swept, settings, task) for task in TASKS]
     merged = [one for place in range(len(settings)) for row in ranked for one in row[place:][:1]]
     return list(dict.fromkeys(merged))
 

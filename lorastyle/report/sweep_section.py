@@ -15,11 +15,12 @@ from lorastyle.report.ablation import (
 from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
 from lorastyle.report.curve_figures import draw_curves, draw_ranks
 from lorastyle.report.markup import Markup, tag
+from lorastyle.report.scores import TASKS
 from lorastyle.report.sections import section
 from lorastyle.report.shown import CurveLine, CurvePanel, RankPanel
 from lorastyle.report.source import ReportSource
 from lorastyle.report.sweep_panels import curve_panels, rank_panels
-from lorastyle.report.sweep_results import OBJECTIVES, Choice, Setting, SweepResults, Variant
+from lorastyle.report.sweep_results import Choice, Setting, SweepResults, Variant
 from lorastyle.report.sweep_words import (
     count_text,
     score_name,
@@ -173,8 +174,8 @@ def _headings(swept: SweepResults, top_k: int | None) -> Markup:
 
 
 def _row(swept: SweepResults, setting: Setting) -> Markup:
-    clustering, retrieval = (swept.choice(setting, task) for task in OBJECTIVES)
-    best = [task for task in OBJECTIVES if swept.winner(task) == setting]
+    clustering, retrieval = (swept.choice(setting, task) for task in TASKS)
+    best = [task for task in TASKS if swept.winner(task) == setting]
     badges = [
         tag("span", f"best {score_name(swept.objective(task), None)}", class_="badge")
         for task in best
