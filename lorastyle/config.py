@@ -43,6 +43,16 @@ Modules = Annotated[str, AfterValidator(_check_modules)]
 """A sub-network by expression, or a family of them, without spaces."""
 
 
+def _refuse_url(value: object) -> object:
+    """Images are read from a directory: ValueError for a URL."""
+    if "://" in str(value):
+        raise ValueError(
+            f"{value} is a URL, and images are read from a directory of the machine that "
+            "plans; mount or copy it, and name the directory"
+        )
+    return value
+
+
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
@@ -70,20 +80,17 @@ class CorpusConfig(Section):
     """Artists with fewer usable images are left out, and named."""
     seed: int = 7
     """Draws the procedural artists and their works."""
+    captioner: str | None = None
+    """A BLIP model, by folder or hub id, that describes images without a caption."""
     caption_template: str = "a painting"
-    """Caption of an image that has none."""
+    """Caption of an image that has none and that no captioner describes."""
     scrub_words: tuple[str, ...] = ()
     """Words taken out of captions, besides the artists' names."""
 
     @field_validator("path", "metadata", mode="before")
     @classmethod
     def _is_no_url(cls, value: object) -> object:
-        if "://" in str(value):
-            raise ValueError(
-                f"{value} is a URL, and images are read from a directory of the machine that "
-                "plans; mount or copy it, and name the directory"
-            )
-        return value
+        return _refuse_url(value)
 
     @model_validator(mode="after")
     def _folder_needs_a_path(self) -> Self:
@@ -171,16 +178,30 @@ class TrainingConfig(Section):
     """Keys the noise, the timesteps and the image order of every adapter."""
     prior_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the DreamBooth prior-preservation term; 0 turns it off."""
+    prior_batch: Literal["interleaved", "paired"] = "interleaved"
+    """What a step holds where there is a prior. `interleaved`: `batch_size` images, of the
+    adapter's own or of regularisation, half of each in the long run (kohya). `paired`:
+    `batch_size` of both, which is twice the work (diffusers)."""
+    prior_images: Path | None = None
+    """Folder of regularisation images. Default: sampled once from the base model."""
     n_prior_images: Positive = 64
-    """Regularisation images, sampled once from the base model."""
+    """How many regularisation images are sampled."""
     prior_caption: str = "a painting"
-    """The class prompt of the regularisation images."""
+    """The class prompt: what regularisation images without a caption of their own are of."""
     identifier: bool = True
     """Put a random identifier token before each caption."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the frozen network computes in; adapters and Adam's state are float32 always.
+    `auto`: bfloat16 on GPUs that have it, else float32."""
     stack: Positive = 16
-    """Adapters trained together in one forward pass."""
+    """Adapters trained together in one forward pass, at most: fewer where memory is short."""
     checkpoint_every: NonNegative = 0
     """Steps between checkpoints of a stack; 0 keeps none."""
+
+    @field_validator("prior_images", mode="before")
+    @classmethod
+    def _is_no_url(cls, value: object) -> object:
+        return _refuse_url(value)
 
 
 class EmbeddingConfig(Section):
@@ -253,6 +274,8 @@ class ComputeConfig(Section):
     """How long to wait until any training actor gets a place."""
     price_per_hour: Annotated[float, Field(ge=0)] | None = None
     """What a training actor's share of its machine costs an hour: then the cost so far is shown."""
+    compile: bool | None = None
+    """Have the U-Net compiled by `torch.compile`. Default: on GPUs."""
     memory_gib: Annotated[float, Field(gt=0)] = 2.0
     """Working memory of the pass over the store; on a cluster, of four tasks."""
 
