@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lorastyle.config import TrainingConfig
 from lorastyle.errors import TrainingError
 from lorastyle.records import AdapterSpec
-from lorastyle.training.noise import Indices, StepNoise, Stream, draw, image_order
+from lorastyle.training.ahead import Ahead
+from lorastyle.training.noise import Indices, StepNoise, Stream, draw
+from lorastyle.training.ordering import schedule
+from lorastyle.training.settings import TrainingSettings
 
 Array = npt.NDArray[np.float32]
 
@@ -52,19 +54,21 @@ class Batch:
     noise: Tensor
     timesteps: Tensor
     text: Tensor
+    weights: Tensor
+    """(K, S): what each sample counts in its adapter's loss."""
 
 
 class Batches:
     """All images of a stack, kept on the device, and the order in which they are seen.
 
-    With `prior` images, an adapter's S = 2b samples are b of its own, then b of
-    those; they have streams of their own, so its own samples stay what they were.
+    What an adapter sees of its own images in `paired` batches is what it would see without
+    `prior` images: those have streams of their own.
     """
 
     def __init__(
         self,
         items: Sequence[TrainingItem],
-        settings: TrainingConfig,
+        settings: TrainingSettings,
         prior: EncodedImages | None,
         *,
         n_timesteps: int,
@@ -72,7 +76,8 @@ class Batches:
     ) -> None:
         check_items(items, prior)
         self._seeds = [item.spec.noise_seed for item in items]
-        self._streams = [Stream.INSTANCE] if prior is None else [Stream.INSTANCE, Stream.PRIOR]
+        is_paired = prior is not None and settings.prior_batch == "paired"
+        self._streams = [Stream.INSTANCE, Stream.PRIOR] if is_paired else [Stream.INSTANCE]
         self._n_timesteps, self._like = n_timesteps, like
         sources = [item.images for item in items] + ([] if prior is None else [prior])
         self._mean, self._std, self._text = (
@@ -80,27 +85,44 @@ class Batches:
             for name in ("latents_mean", "latents_std", "text")
         )
         self._shape = (settings.batch_size, *self._mean.shape[1:])
-        self._order = torch.from_numpy(_order(items, settings, prior)).to(like.device)
+        images, weights = _schedules(items, settings, prior)
+        self._images = torch.from_numpy(images).to(like.device)
+        self._weights = torch.from_numpy(weights).to(like)
+        self._noise: Callable[[int], StepNoise] = Ahead(self._draw) if like.is_cuda else self._draw
 
     def draw(self, step: int) -> Batch:
         """The samples of one step."""
+        drawn, chosen = self._noise(step), self._images[step]
+        return Batch(
+            latents=torch.addcmul(
+                self._mean[chosen], self._std[chosen], self._on_device(drawn.posterior)
+            ),
+            noise=self._on_device(drawn.noise),
+            timesteps=torch.from_numpy(drawn.timesteps).to(self._like.device),
+            text=self._text[chosen],
+            weights=self._weights[step],
+        )
+
+    def _draw(self, step: int) -> StepNoise:
+        """The draws of all adapters, adapter-major."""
         draws = [
             draw(seed, stream, step, self._shape, self._n_timesteps)
             for seed in self._seeds
             for stream in self._streams
         ]
-        chosen = self._order[step]
-        posterior = self._gather(draws, "posterior")
-        return Batch(
-            latents=torch.addcmul(self._mean[chosen], self._std[chosen], posterior.to(self._like)),
-            noise=self._gather(draws, "noise").to(self._like),
-            timesteps=self._gather(draws, "timesteps"),
-            text=self._text[chosen],
+        return StepNoise(
+            *(
+                np.concatenate([getattr(each, field.name) for each in draws])
+                for field in fields(StepNoise)
+            )
         )
 
-    def _gather(self, draws: Sequence[StepNoise], name: str) -> Tensor:
-        together = np.concatenate([getattr(each, name) for each in draws])
-        return torch.from_numpy(together).to(self._like.device)
+    def _on_device(self, array: Array) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self._like.is_cuda:
+            # From pageable memory a copy would wait for all that the GPU has to do.
+            tensor = tensor.pin_memory()
+        return tensor.to(self._like, non_blocking=True)
 
 
 def check_items(items: Sequence[TrainingItem], prior: EncodedImages | None = None) -> None:
@@ -130,21 +152,22 @@ def _sample_shapes(images: EncodedImages) -> tuple[tuple[int, ...], ...]:
     return (mean.shape[1:], text.shape[1:]) if mean.shape == std.shape else (mean.shape, std.shape)
 
 
-def _order(
-    items: Sequence[TrainingItem], settings: TrainingConfig, prior: EncodedImages | None
-) -> Indices:
-    """Which image of all the stack's each sample is, (n_steps, K * S)."""
-    n_steps, batch_size = settings.n_steps, settings.batch_size
-    n_samples = n_steps * batch_size
+def _schedules(
+    items: Sequence[TrainingItem], settings: TrainingSettings, prior: EncodedImages | None
+) -> tuple[Indices, npt.NDArray[np.float64]]:
+    """Which of all the stack's images each sample is, (n_steps, K * S), and weights.
+
+    Weights are (n_steps, K, S).
+    """
+    n_prior = 0 if prior is None else len(prior.latents_mean)
     counts = [len(item.latents_mean) for item in items]
     starts = np.cumsum([0, *counts])
-    columns = []
-    for item, start, count in zip(items, starts, counts, strict=False):
-        seed = item.spec.noise_seed
-        own = start + image_order(seed, Stream.INSTANCE_ORDER, count, n_samples)
-        columns.append(own.reshape(n_steps, batch_size))
-        if prior is not None:
-            n_prior = len(prior.latents_mean)
-            other = starts[-1] + image_order(seed, Stream.PRIOR_ORDER, n_prior, n_samples)
-            columns.append(other.reshape(n_steps, batch_size))
-    return np.concatenate(columns, axis=1)
+    plans = [
+        schedule(item.spec.noise_seed, count, n_prior, settings)
+        for item, count in zip(items, counts, strict=True)
+    ]
+    images = [
+        np.where(plan.images < count, start + plan.images, starts[-1] + plan.images - count)
+        for plan, start, count in zip(plans, starts, counts, strict=False)
+    ]
+    return np.concatenate(images, axis=1), np.stack([plan.weights for plan in plans], axis=1)

@@ -24,6 +24,7 @@ class Stream(IntEnum):
     INSTANCE_ORDER = 1
     PRIOR = 2
     PRIOR_ORDER = 3
+    MIXING = 4
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def image_order(noise_seed: int, stream: Stream, n_images: int, n_samples: int) 
     Epochs of a shuffled order, each shuffled anew: every image is seen once
     before any is seen twice, whatever the batch size.
     """
+    if not n_samples:
+        return np.empty(0, np.int64)
     n_epochs = -(-n_samples // n_images)
     epochs = [
         generator(noise_seed, stream, epoch).permutation(n_images) for epoch in range(n_epochs)

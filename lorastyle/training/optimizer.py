@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lorastyle.config import TrainingConfig
+from lorastyle.training.settings import TrainingSettings
 
 CLIP_EPSILON = 1e-6
 """As in torch.nn.utils.clip_grad_norm_."""
 
 
-def make_optimizer(weights: nn.Parameter, settings: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(weights: nn.Parameter, settings: TrainingSettings) -> torch.optim.Optimizer:
     """Adam (decay added to the gradient) or AdamW (decay apart from it) over all rows.
 
     Its state exists from the start, so that a checkpoint can be loaded into it.

@@ -19,7 +19,6 @@ from lorastyle.adapters.layout import AdapterLayout, Vector
 from lorastyle.adapters.stacked import StackedAdapters
 from lorastyle.adapters.targets import layout_of
 from lorastyle.base.target import training_target
-from lorastyle.config import TrainingConfig
 from lorastyle.errors import TrainingError
 from lorastyle.records import AdapterSpec, digest
 from lorastyle.training.batches import Batches, EncodedImages, TrainingItem, check_items
@@ -31,6 +30,7 @@ from lorastyle.training.checkpoint import (
 )
 from lorastyle.training.objective import adapter_losses
 from lorastyle.training.optimizer import clip_each, make_optimizer
+from lorastyle.training.settings import RESULT_FIELDS, TrainingSettings
 
 LOSS_WINDOW = 0.1
 """Share of the steps, first and last, whose mean loss the receipt reports."""
@@ -54,7 +54,7 @@ def train_stack(
     unet: nn.Module,
     scheduler: Any,
     items: Sequence[TrainingItem],
-    settings: TrainingConfig,
+    settings: TrainingSettings,
     *,
     prior: EncodedImages | None = None,
     checkpoint: CheckpointFile | None = None,
@@ -63,8 +63,8 @@ def train_stack(
     """Train all items together, on the device the U-Net is on.
 
     Items may have different numbers of images; all else has one shape. `prior`
-    holds regularisation images, for `settings.prior_weight` > 0: each step then
-    takes as many of them as of the item's own. With a `checkpoint` file and
+    holds regularisation images, for `settings.prior_weight` > 0, mixed in as
+    `settings.prior_batch` says (`training.ordering`). With a `checkpoint` file and
     `settings.checkpoint_every` > 0, an interrupted call is continued by the next
     one and ends in the same bits (CPU); removing the file is the caller's, once
     the result is safe. `on_step` is told the number of steps done.
@@ -105,7 +105,7 @@ class _StackRun:
         scheduler: Any,
         stack: StackedAdapters,
         items: Sequence[TrainingItem],
-        settings: TrainingConfig,
+        settings: TrainingSettings,
         prior: EncodedImages | None,
     ) -> None:
         # Channels-last is what both oneDNN and cuDNN compute in, and what the transformer
@@ -151,9 +151,7 @@ class _StackRun:
             batch.text.to(self._dtype),
             return_dict=False,
         )[0]
-        losses = adapter_losses(
-            prediction, target, self._stack.n_adapters, self._settings.prior_weight
-        )
+        losses = adapter_losses(prediction, target, batch.weights)
         self._stack.backward(losses.sum())
         clip_each(self._stack.gradients, self._settings.max_grad_norm)
         self._optimizer.step()
@@ -172,7 +170,7 @@ class _StackRun:
 
 
 def _check(
-    items: Sequence[TrainingItem], settings: TrainingConfig, prior: EncodedImages | None
+    items: Sequence[TrainingItem], settings: TrainingSettings, prior: EncodedImages | None
 ) -> None:
     if settings.prior_weight > 0 and prior is None:
         raise TrainingError(
@@ -184,7 +182,7 @@ def _check(
 
 def _identity(
     items: Sequence[TrainingItem],
-    settings: TrainingConfig,
+    settings: TrainingSettings,
     prior: EncodedImages | None,
     layout: AdapterLayout,
 ) -> str:
@@ -197,7 +195,7 @@ def _identity(
     return digest(
         {
             "specs": [item.spec.to_dict() for item in items],
-            "settings": settings.model_dump(mode="json", exclude={"stack", "checkpoint_every"}),
+            "settings": {name: getattr(settings, name) for name in RESULT_FIELDS},
             "layout": layout.hash(),
             "images": content.hexdigest(),
         }

@@ -17,9 +17,10 @@ SHAPE = (3, 4, 8, 8)
 def shown(items, settings, prior=None, step=2):
     """What each adapter is shown at a step: tensors (K, S, ...)."""
     batches = Batches(items, settings, prior, n_timesteps=1000, like=torch.zeros(1))
-    return {
-        name: tensor.unflatten(0, (len(items), -1))
-        for name, tensor in vars(batches.draw(step)).items()
+    batch = vars(batches.draw(step))
+    weights = batch.pop("weights")
+    return {"weights": weights} | {
+        name: tensor.unflatten(0, (len(items), -1)) for name, tensor in batch.items()
     }
 
 
@@ -57,14 +58,18 @@ def test_neither_slot_nor_company_changes_what_an_adapter_sees(make_item, settin
         assert torch.equal(tensor[slot], alone[name][0]), name
 
 
-def test_prior_images_do_not_change_what_is_seen_of_ones_own(items, settings, prior):
+def test_prior_images_do_not_change_what_is_seen_of_ones_own_in_paired_batches(
+    items, settings, prior
+):
+    settings = settings.model_copy(update={"prior_batch": "paired"})
     own, both = shown(items, settings), shown(items, settings, prior)
     for name, tensor in both.items():
         assert tensor.shape[1] == 2 * settings.batch_size
         assert torch.equal(tensor[:, : settings.batch_size], own[name]), name
 
 
-def test_prior_samples_are_prior_images(items, settings, prior):
+def test_the_second_half_of_paired_samples_are_prior_images(items, settings, prior):
+    settings = settings.model_copy(update={"prior_batch": "paired"})
     without_noise = replace(prior, latents_std=np.zeros_like(prior.latents_std))
     batch = shown(items, settings, without_noise)
     known = {

@@ -43,12 +43,13 @@ def train_with_peft(unet, scheduler, item, settings, prior=None):
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     parameters = list(factors.values())
     optimizer = kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    noisy_loss = {
+        "paired": paired_loss,
+        "interleaved": interleaved_loss,
+        None: lambda *given: sample_losses(*given, Stream.INSTANCE, own_images(*given)).mean(),
+    }[settings.prior_batch if prior is not None else None]
     for step in range(settings.n_steps):
-        loss = peft_loss(unet, scheduler, item, settings, step, Stream.INSTANCE)
-        if prior is not None:
-            others = TrainingItem(item.spec, prior.latents_mean, prior.latents_std, prior.text)
-            regularisation = peft_loss(unet, scheduler, others, settings, step, Stream.PRIOR)
-            loss = loss + settings.prior_weight * regularisation
+        loss = noisy_loss(unet, scheduler, item, settings, step, *([prior] if prior else []))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
@@ -56,20 +57,62 @@ def train_with_peft(unet, scheduler, item, settings, prior=None):
     return layout.flatten({key: weight.detach().numpy() for key, weight in factors.items()})
 
 
-def peft_loss(unet, scheduler, item, settings, step, stream):
-    n_images, size = len(item.text), settings.batch_size
-    order = image_order(
-        item.spec.noise_seed, Stream(stream + 1), n_images, size * settings.n_steps
-    )[step * size : (step + 1) * size]
-    drawn = draw(item.spec.noise_seed, stream, step, (size, *item.latents_mean.shape[1:]), 1000)
-    mean, std, posterior, noise = (
-        torch.from_numpy(array).to(unet.dtype)
-        for array in (
-            item.latents_mean[order],
-            item.latents_std[order],
-            drawn.posterior,
-            drawn.noise,
+def own_images(unet, scheduler, item, settings, step):
+    return window(image_order_of(item, Stream.INSTANCE_ORDER, len(item.text), settings), step)
+
+
+def image_order_of(item, stream, n_images, settings):
+    n_samples = settings.n_steps * settings.batch_size
+    return image_order(item.spec.noise_seed, stream, n_images, n_samples).reshape(
+        settings.n_steps, settings.batch_size
+    )
+
+
+def window(order, step):
+    return [("own", image) for image in order[step]]
+
+
+def paired_loss(unet, scheduler, item, settings, step, prior):
+    """diffusers: a step shows as many regularisation images as own ones."""
+    given = (unet, scheduler, item, settings, step)
+    order = image_order_of(item, Stream.PRIOR_ORDER, len(prior.text), settings)
+    others = [("prior", image) for image in order[step]]
+    own = sample_losses(*given, Stream.INSTANCE, own_images(*given)).mean()
+    return own + settings.prior_weight * sample_losses(*given, Stream.PRIOR, others, prior).mean()
+
+
+def interleaved_loss(unet, scheduler, item, settings, step, prior):
+    """kohya: one shuffled set of own images and as many of regularisation, sample by sample."""
+    m, n_samples = len(item.text), settings.n_steps * settings.batch_size
+    kinds = image_order_of(item, Stream.MIXING, 2 * m, settings).ravel() >= m
+    queues = {
+        "own": iter(image_order(item.spec.noise_seed, Stream.INSTANCE_ORDER, m, n_samples)),
+        "prior": iter(
+            image_order(item.spec.noise_seed, Stream.PRIOR_ORDER, len(prior.text), n_samples)
+        ),
+    }
+    shown = [(kind, next(queues[kind])) for kind in np.where(kinds, "prior", "own").tolist()]
+    size = settings.batch_size
+    chosen = shown[step * size : (step + 1) * size]
+    losses = sample_losses(unet, scheduler, item, settings, step, Stream.INSTANCE, chosen, prior)
+    weights = [{"own": 1.0, "prior": settings.prior_weight}[kind] for kind, _ in chosen]
+    return (losses * torch.tensor(weights)).mean()
+
+
+def sample_losses(unet, scheduler, item, settings, step, stream, chosen, prior=None):
+    """Mean squared error of each of a step's samples, (b,)."""
+    sources = {"own": item, "prior": prior}
+    drawn = draw(
+        item.spec.noise_seed, stream, step, (len(chosen), *item.latents_mean.shape[1:]), 1000
+    )
+    mean, std, text = (
+        torch.from_numpy(np.stack([getattr(sources[kind], name)[i] for kind, i in chosen])).to(
+            unet.dtype
         )
+        for name in ("latents_mean", "latents_std", "text")
+    )
+    posterior, noise = (
+        torch.from_numpy(array).to(unet.dtype) for array in (drawn.posterior, drawn.noise)
     )
     latents = mean + std * posterior
     timesteps = torch.from_numpy(drawn.timesteps)
@@ -77,25 +120,25 @@ def peft_loss(unet, scheduler, item, settings, step, stream):
     signal = kept.sqrt()
     sigma = (1 - kept).sqrt()
     target = {"epsilon": noise, "v_prediction": signal * noise - sigma * latents}
-    prediction = unet(
-        signal * latents + sigma * noise,
-        timesteps,
-        torch.from_numpy(item.text[order]).to(unet.dtype),
-    ).sample
-    return torch.nn.functional.mse_loss(prediction, target[scheduler.config.prediction_type])
+    prediction = unet(signal * latents + sigma * noise, timesteps, text).sample
+    error = prediction - target[scheduler.config.prediction_type]
+    return error.square().flatten(1).mean(dim=1)
 
 
 def vectors_of(unet, scheduler, items, settings, **keywords):
     return np.stack([t.vector for t in train_stack(unet, scheduler, items, settings, **keywords)])
 
 
-@pytest.mark.parametrize(("n_adapters", "n_steps"), [(1, 10), (4, 4)])
+@pytest.mark.parametrize(
+    ("n_adapters", "n_steps", "rank"), [(1, 10, 4), (3, 4, 1), (8, 2, 6)], ids=str
+)
 def test_a_stack_equals_peft_adapter_by_adapter(
-    precise_unet, scheduler, items, settings, n_adapters, n_steps
+    precise_unet, scheduler, make_item, settings, n_adapters, n_steps, rank
 ):
-    settings = settings.model_copy(update={"n_steps": n_steps})
-    stacked = vectors_of(precise_unet, scheduler, items[:n_adapters], settings)
-    alone = [train_with_peft(precise_unet, scheduler, i, settings) for i in items[:n_adapters]]
+    settings = settings.model_copy(update={"n_steps": n_steps, "rank": rank})
+    items = [make_item(index, n_images=2 + index % 3) for index in range(n_adapters)]
+    stacked = vectors_of(precise_unet, scheduler, items, settings)
+    alone = [train_with_peft(precise_unet, scheduler, item, settings) for item in items]
     np.testing.assert_allclose(stacked, alone, **EXACT)
 
 
@@ -115,10 +158,27 @@ def test_training_moves_both_factors(unet, scheduler, items, settings):
     assert all(factor.max() > 1e-4 for factor in moved.values())
 
 
-def test_prior_preservation_equals_peft(precise_unet, scheduler, items, settings, prior):
-    settings = settings.model_copy(update={"prior_weight": 0.7})
-    stacked = vectors_of(precise_unet, scheduler, items[:2], settings, prior=prior)
-    alone = [train_with_peft(precise_unet, scheduler, item, settings, prior) for item in items[:2]]
+@pytest.mark.parametrize("meaning", ["paired", "interleaved"])
+@pytest.mark.parametrize("n_adapters", [1, 3, 8])
+def test_prior_preservation_equals_peft_in_both_batch_meanings(
+    precise_unet, epsilon_scheduler, make_item, settings, prior, n_adapters, meaning
+):
+    changes = {"prior_weight": 0.7, "prior_batch": meaning, "batch_size": 2, "n_steps": 3}
+    settings = settings.model_copy(update=changes)
+    items = [make_item(index, n_images=2 + index % 3) for index in range(n_adapters)]
+    stacked = vectors_of(precise_unet, epsilon_scheduler, items, settings, prior=prior)
+    alone = [
+        train_with_peft(precise_unet, epsilon_scheduler, item, settings, prior) for item in items
+    ]
+    np.testing.assert_allclose(stacked, alone, **EXACT)
+
+
+def test_prior_preservation_of_velocities_equals_peft(
+    precise_unet, scheduler, items, settings, prior
+):
+    settings = settings.model_copy(update={"prior_weight": 0.7, "batch_size": 1, "n_steps": 8})
+    (stacked,) = vectors_of(precise_unet, scheduler, items[:1], settings, prior=prior)
+    alone = train_with_peft(precise_unet, scheduler, items[0], settings, prior)
     np.testing.assert_allclose(stacked, alone, **EXACT)
 
 
