@@ -7,16 +7,15 @@ with, and must say that there is nothing to do within a second or two.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-MINIATURE = Path(__file__).parent / "miniature"
-"""The shipped folder, which the name "miniature" means."""
+from lorastyle.base.source import MINIATURE, Source, folder_of
+from lorastyle.errors import BaseModelError
 
-PARTS_WITH_WEIGHTS = ("text_encoder", "unet", "vae")
-"""In the order in which they are hashed."""
+__all__ = ["MINIATURE", "BaseIdentity", "folder_of", "identity_of"]
 
 
 @dataclass(frozen=True)
@@ -25,47 +24,78 @@ class BaseIdentity:
 
     name: str
     sha256: str
-    """Of the weight files' names and bytes, in the order of their paths."""
+    """Of a folder: the names and bytes of the files that are loaded, in the order of their paths.
+    Of a single file: its bytes, as `sha256sum` and Civitai have it."""
     prediction_type: str
     image_size: int
     """Pixels of a side, as the model was trained."""
     latent_channels: int
     cross_attention_dim: int
+    revision: str | None = None
+    """The commit of a model from the hub."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain JSON; without the revision where there is none, as before it was recorded."""
+        values = asdict(self)
+        if self.revision is None:
+            del values["revision"]
+        return values
 
 
-def folder_of(name: str | Path) -> Path:
-    """The folder that a base model's name means, if it is one."""
-    return MINIATURE if str(name) == "miniature" else Path(name)
+def identity_of(name: str | Path, source: Source) -> BaseIdentity:
+    """The identity of what a name means. Raises BaseModelError for a model of another kind."""
+    unet, vae = source.config("unet"), source.config("vae")
+    try:
+        _refuse_other_kinds(name, unet, vae)
+        return BaseIdentity(
+            name=str(name),
+            sha256=_hash_of(source),
+            prediction_type=source.prediction_type,
+            image_size=int(unet["sample_size"]) * pixels_of_latent(vae),
+            latent_channels=int(vae["latent_channels"]),
+            cross_attention_dim=int(unet["cross_attention_dim"]),
+            revision=source.revision,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BaseModelError(
+            f"the configs of base model '{name}' do not describe it: {error!r}"
+        ) from error
 
 
-def read_identity(name: str | Path, folder: Path) -> BaseIdentity:
-    """The identity of a complete diffusers folder, under a name."""
-    unet, vae = _read_json(folder / "unet/config.json"), _read_json(folder / "vae/config.json")
-    scheduler = _read_json(folder / "scheduler/scheduler_config.json")
-    return BaseIdentity(
-        name=str(name),
-        sha256=_hash_weights(folder),
-        # diffusers leaves defaults out of older configs.
-        prediction_type=str(scheduler.get("prediction_type", "epsilon")),
-        image_size=int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1),
-        latent_channels=int(vae["latent_channels"]),
-        cross_attention_dim=int(unet["cross_attention_dim"]),
-    )
+def pixels_of_latent(vae: dict[str, Any]) -> int:
+    """Pixels of a side that the autoencoder makes one latent of, by its config."""
+    return int(2 ** (len(vae["block_out_channels"]) - 1))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+def _refuse_other_kinds(name: str | Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
+    if unet.get("addition_embed_type") is not None:
+        raise BaseModelError(
+            f"base model '{name}' is conditioned like SDXL; base models are Stable Diffusion 1.x "
+            "and 2.x"
+        )
+    if unet["in_channels"] != vae["latent_channels"]:
+        raise BaseModelError(
+            f"the U-Net of base model '{name}' takes {unet['in_channels']} channels, and latents "
+            f"have {vae['latent_channels']}: it is made for inpainting or the like, and only "
+            "text-to-image models can be a base model"
+        )
 
 
-def _hash_weights(folder: Path) -> str:
+def _hash_of(source: Source) -> str:
+    files = []
+    for label, path in source.files:
+        status = path.stat()
+        files.append((label, path, status.st_size, status.st_mtime_ns))
+    return _hash_files(tuple(files))
+
+
+@lru_cache(maxsize=8)
+def _hash_files(files: tuple[tuple[str, Path, int, int], ...]) -> str:
+    """Once a process: several gigabytes take seconds. Size and time tell a file that changed."""
     digest = hashlib.sha256()
-    for part in PARTS_WITH_WEIGHTS:
-        for file in sorted((folder / part).glob("*.safetensors")):
-            digest.update(f"{part}/{file.name}".encode())
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+    for label, path, _, _ in files:
+        digest.update(label.encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()

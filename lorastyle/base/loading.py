@@ -1,4 +1,4 @@
-"""The frozen base model: any Stable Diffusion folder or hub id, and the miniature that is shipped.
+"""The frozen base model: a Stable Diffusion folder, hub id or single file, or the miniature.
 
 All come through one door, component by component, from safetensors only; no code that lies in a
 model repository is run.
@@ -14,20 +14,15 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from lorastyle.base.identity import (
-    PARTS_WITH_WEIGHTS,
-    BaseIdentity,
-    folder_of,
-    read_identity,
-)
+from lorastyle.base.identity import BaseIdentity, identity_of
+from lorastyle.base.source import Source, find_source
+from lorastyle.base.weight_files import WeightFiles
 from lorastyle.errors import BaseModelError
 
-_COMPONENTS: dict[str, Any] = {
+_MODELS: dict[str, Any] = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
     "text_encoder": CLIPTextModel,
-    "tokenizer": CLIPTokenizer,
-    "scheduler": DDPMScheduler,
 }
 
 
@@ -48,58 +43,68 @@ def load_base(
 ) -> BaseModel:
     """Load and freeze a base model.
 
-    ``name`` is "miniature", a folder in the diffusers layout, or a hub id. Parts are in
-    evaluation mode and need no gradients. Raises BaseModelError, naming what is missing.
+    ``name`` is "miniature", a folder in the diffusers layout, a single .safetensors file in the
+    original layout, or a hub id, with or without `@revision`. Parts are in evaluation mode and
+    need no gradients. Raises BaseModelError, naming what is missing.
     """
-    source = folder_of(name)
-    if source.is_dir():
-        _check_folder(source)
-    elif not _looks_like_hub_id(str(name)):
+    source = find_source(name)
+    identity = identity_of(name, source)
+    parts = {part: _load_model(source, part, dtype) for part in _MODELS}
+    for part in parts.values():
+        part.to(device=device).requires_grad_(False).eval()
+    return BaseModel(
+        **parts,
+        tokenizer=_load(CLIPTokenizer, source, "tokenizer"),
+        scheduler=_load_scheduler(source),
+        identity=identity,
+    )
+
+
+def _load_model(source: Source, part: str, dtype: torch.dtype) -> Any:
+    if source.checkpoint is not None:
+        from lorastyle.base.single_file import load_part
+
+        return load_part(source, part, dtype)
+    chosen = next(files for files in source.weights if files.part == part)
+    # transformers has another word for it.
+    type_word = "dtype" if part == "text_encoder" else "torch_dtype"
+    model, report = _load(
+        _MODELS[part],
+        source,
+        part,
+        use_safetensors=True,
+        variant=chosen.variant,
+        output_loading_info=True,
+        **{type_word: dtype},
+    )
+    _refuse_gaps(source, chosen, report)
+    return model
+
+
+def _refuse_gaps(source: Source, chosen: WeightFiles, report: dict[str, Any]) -> None:
+    """The libraries fill what is missing with random numbers, and only log it."""
+    if missing := sorted(report["missing_keys"]):
         raise BaseModelError(
-            f"base model '{name}' is neither 'miniature', nor a folder, nor a hub id 'owner/name'"
+            f"cannot load '{chosen.part}' of base model '{source.configs}': {chosen.names[0]} "
+            f"lacks {len(missing)} tensors that its config asks for, first '{missing[0]}'"
         )
-    where = str(source) if source.is_dir() else str(name)
-    parts = {part: _load_part(kind, where, part, dtype) for part, kind in _COMPONENTS.items()}
-    for part in PARTS_WITH_WEIGHTS:
-        parts[part] = parts[part].to(device=device).requires_grad_(False).eval()
-    folder = source if source.is_dir() else _hub_snapshot(where)
-    return BaseModel(**parts, identity=read_identity(name, folder))
 
 
-def _looks_like_hub_id(name: str) -> bool:
-    owner, slash, rest = name.partition("/")
-    return bool(owner and slash and rest) and "/" not in rest and not name.startswith((".", "~"))
+def _load_scheduler(source: Source) -> Any:
+    scheduler = _load(DDPMScheduler, source, "scheduler")
+    if scheduler.config.get("prediction_type") != source.prediction_type:
+        return DDPMScheduler.from_config(scheduler.config, prediction_type=source.prediction_type)
+    return scheduler
 
 
-def _check_folder(folder: Path) -> None:
-    """Say which part is missing before any library says it in its own words."""
-    for part in _COMPONENTS:
-        if not (folder / part).is_dir():
-            raise BaseModelError(f"base model folder '{folder}' has no '{part}' folder")
-    for part in PARTS_WITH_WEIGHTS:
-        if not any((folder / part).glob("*.safetensors")):
-            raise BaseModelError(f"'{folder / part}' holds no .safetensors weights")
-
-
-def _load_part(kind: Any, where: str, part: str, dtype: torch.dtype) -> Any:
+def _load(kind: Any, source: Source, part: str, **settings: Any) -> Any:
     try:
-        if part == "unet" or part == "vae":
-            return kind.from_pretrained(
-                where, subfolder=part, torch_dtype=dtype, use_safetensors=True
-            )
-        if part == "text_encoder":
-            return kind.from_pretrained(where, subfolder=part, dtype=dtype, use_safetensors=True)
-        return kind.from_pretrained(where, subfolder=part)
+        return kind.from_pretrained(
+            str(source.configs), subfolder=part, local_files_only=True, **settings
+        )
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         # The libraries raise all of these for files that are absent, cut short or not theirs.
         first_line = str(error).strip().partition("\n")[0]
         raise BaseModelError(
-            f"cannot load '{part}' of base model '{where}': {first_line}"
+            f"cannot load '{part}' of base model '{source.configs}': {first_line}"
         ) from error
-
-
-def _hub_snapshot(name: str) -> Path:
-    """Folder of the hub's local cache that the parts were just loaded from."""
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(name, "unet/config.json", local_files_only=True)).parent.parent

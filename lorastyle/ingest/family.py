@@ -8,7 +8,8 @@ from typing import Any
 from lorastyle.adapters.family import FAMILIES, family_modules
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.layout import TargetModule
-from lorastyle.base.identity import folder_of
+from lorastyle.base.source import local_path
+from lorastyle.base.unet_config import unet_config
 from lorastyle.base.weights import BaseWeights
 from lorastyle.errors import AdapterFileError, BaseModelError
 from lorastyle.ingest.finding import Candidate
@@ -32,8 +33,8 @@ def modules_of_run(run: Run) -> tuple[tuple[TargetModule, ...], Mapping[str, Any
 
 
 def base_weights(run: Run) -> BaseWeights:
-    """The base model's weights, where the run names a folder; none for a family or a hub id."""
-    return BaseWeights(folder_of(run.experiment.base))
+    """The base model's weights, where they are on this machine; none for a family."""
+    return BaseWeights(local_path(run.experiment.base))
 
 
 def modules_of_base(base: str) -> tuple[tuple[TargetModule, ...], Mapping[str, Any]]:
@@ -47,7 +48,7 @@ def modules_of_base(base: str) -> tuple[tuple[TargetModule, ...], Mapping[str, A
 
 
 def modules_of_folder(base: str) -> tuple[TargetModule, ...]:
-    """The same of a base model's folder or hub id, from its description: no weights are read.
+    """The same of whatever a base model's name means, by its description: no weights are read.
 
     Raises BaseModelError where there is none.
     """
@@ -58,12 +59,9 @@ def modules_of_folder(base: str) -> tuple[TargetModule, ...]:
     from lorastyle.adapters.targets import layout_of
 
     try:
-        settings = UNet2DConditionModel.load_config(str(folder_of(base)), subfolder="unet")
-    except (OSError, ValueError) as error:
-        raise BaseModelError(
-            f"the base model {base!r} has no readable unet/config.json; name 'miniature', a "
-            f"diffusers folder or a hub id, or for adapters alone {', '.join(FAMILIES)}"
-        ) from error
+        settings = unet_config(base).values
+    except BaseModelError as error:
+        raise BaseModelError(f"{error}; for adapters alone name {', '.join(FAMILIES)}") from error
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(settings)
     return layout_of(unet, rank=1).targets
