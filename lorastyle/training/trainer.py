@@ -145,6 +145,7 @@ class _StackRun:
         """Make the steps that are left; losses (n_steps, K)."""
         every, n_steps = self._settings.checkpoint_every, self._settings.n_steps
         done = resume(file, self._state(), identity) if file else 0
+        self._stack.refresh()
         for step in range(done, n_steps):
             self._step(step)
             if file and (step + 1) % every == 0:
@@ -179,6 +180,7 @@ class _StackRun:
         self._stack.backward(losses.sum())
         clip_each(self._stack.gradients, self._settings.max_grad_norm)
         self._optimizer.step()
+        self._stack.refresh()
         # Kept on the device: reading a loss here would wait for a GPU at every step.
         self._losses[step] = losses.detach()
 

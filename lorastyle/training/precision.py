@@ -1,0 +1,18 @@
+"""What the frozen network computes in."""
+
+from __future__ import annotations
+
+import torch
+
+
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """`float32` or `bfloat16`; `auto` is bfloat16 on GPUs that multiply in it.
+
+    Adapters, their gradients and Adam's state are float32 whatever this says. float16 is no
+    choice: its range needs a loss scale, and one scale for a stack lets an adapter that overflows
+    stop all others.
+    """
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    is_native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if is_native else torch.float32
