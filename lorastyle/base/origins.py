@@ -71,13 +71,20 @@ def find_origins(part: str, checkpoint: Checkpoint, config: Mapping[str, Any]) -
         raise BaseModelError(
             f"the {part} in '{checkpoint.path}' is not laid out as its config says ({error!r})"
         ) from error
-    left = found.keys() - {origin.key for origin in origins.values()}
+    left = found.keys() - {origin.key for origin in origins.values()} - _dropped()
     if left:
         raise BaseModelError(
             f"{len(left)} of {len(found)} tensors of the {part} in '{checkpoint.path}' have no "
             f"place in it, first '{min(left)}'; it is made for another kind of model"
         )
     return origins
+
+
+def _dropped() -> set[str]:
+    """What diffusers' converter leaves out itself: the last layer of OpenCLIP ViT-H."""
+    from diffusers.loaders.single_file_utils import SD_2_TEXT_ENCODER_KEYS_TO_IGNORE
+
+    return set(SD_2_TEXT_ENCODER_KEYS_TO_IGNORE)
 
 
 def _convert(part: str, found: Mapping[str, Origin], config: Mapping[str, Any]) -> Origins:
