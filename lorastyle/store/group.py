@@ -216,8 +216,16 @@ def _root(place: Place) -> str:
 def refuse_other(path: Path | str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Raise StoreError where the store at `path` holds adapters of another kind."""
     for key, what in IDENTITY.items():
-        if there[key] != here[key]:
+        if _compared(there, key) != _compared(here, key):
             raise StoreError(
                 f"{path} holds adapters of another {what} ({there[key]!r} there, {here[key]!r} "
                 "here); choose another run, or delete the store to train them again"
             )
+
+
+def _compared(attributes: Mapping[str, Any], key: str) -> Any:
+    """What of an attribute must agree: of a base model that is hashed, not how it was named."""
+    value = attributes[key]
+    if key == "base" and "sha256" in value:
+        return {name: said for name, said in value.items() if name not in ("name", "revision")}
+    return value

@@ -13,6 +13,7 @@ from lorastyle.adapters.targets import layout_of
 from lorastyle.base.known import KNOWN
 from lorastyle.base.unet_config import image_size_of, unet_config
 from lorastyle.errors import BaseModelError
+from lorastyle.ingest.family import modules_of_base
 from tests.adapters.unets import UNETS
 from tests.base.conftest import configs_only, write_snapshot
 
@@ -114,6 +115,14 @@ def test_configs_beside_a_single_file_come_first(bare, folders, hub_cache):
     shutil.rmtree(configs / "tokenizer")
     with pytest.raises(BaseModelError, match="has no 'tokenizer' folder"):
         unet_config(str(file))
+
+
+def test_adapters_alone_have_room_by_any_form_of_a_base_model(bare, hub_cache):
+    file = str(bare(768))
+    for name in (file, SD15, "sd1"):
+        assert set(modules_of_base(name)[0]) == set(family_modules("sd1"))
+    with pytest.raises(BaseModelError, match="for adapters alone name sd1, sd2, sdxl"):
+        modules_of_base("./nowhere")
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./x/y", "artist/unknown"])

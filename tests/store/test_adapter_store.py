@@ -242,6 +242,17 @@ def test_a_store_of_other_adapters_is_refused(make_store, changes, what):
         make_store(**changes)
 
 
+def test_a_base_model_is_told_by_its_weights_and_not_by_its_name(make_store):
+    """Stores made before revisions were recorded are gone on with."""
+    base = {"name": "owner/name", "sha256": "ab", "prediction_type": "epsilon"}
+    store = make_store(base=base)
+    there = make_store(base={**base, "name": "a/folder", "revision": "0123"})
+    assert there.attributes == store.attributes
+    for changed in ({"sha256": "cd"}, {"prediction_type": "v_prediction"}):
+        with pytest.raises(StoreError, match="another base model"):
+            make_store(base={**base, **changed})
+
+
 def test_a_store_that_another_process_made_meanwhile_is_used(make_store, monkeypatch):
     store = make_store()
     exists = LocalPlace.exists
