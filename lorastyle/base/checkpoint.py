@@ -63,11 +63,6 @@ class Checkpoint:
         """`sd1` or `sd2`, by the width of cross-attention."""
         return CONTEXT_WIDTHS.get(self.context_width)
 
-    @property
-    def has_open_clip(self) -> bool:
-        """Whether the text encoder is OpenCLIP's, as in 2.x, or OpenAI's CLIP, as in 1.x."""
-        return any(key.startswith(f"{TEXT}model.") for key in self.shapes)
-
     def keys_of(self, part: str) -> Iterator[str]:
         """Names of one part's tensors."""
         return (key for key in self.shapes if key.startswith(PREFIXES[part]))

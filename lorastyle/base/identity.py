@@ -12,10 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lorastyle.base.source import MINIATURE, Source, folder_of
+from lorastyle.base.source import Source
 from lorastyle.errors import BaseModelError
-
-__all__ = ["MINIATURE", "BaseIdentity", "folder_of", "identity_of"]
 
 
 @dataclass(frozen=True)

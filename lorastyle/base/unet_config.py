@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from lorastyle.base.checkpoint import names_a_file, open_checkpoint
+from lorastyle.base.companion import local_configs
+from lorastyle.base.folders import CONFIGS, read_config
 from lorastyle.base.hub import fetch_snapshot, looks_like_hub_id, split_revision
 from lorastyle.base.identity import pixels_of_latent
 from lorastyle.base.known import KNOWN, published_unet
-from lorastyle.base.source import CONFIGS, local_configs, local_path, read_config
+from lorastyle.base.source import local_path
 from lorastyle.errors import BaseModelError
 
 _USUAL_PIXELS = 8

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lorastyle.base.loading import load_base
 from lorastyle.base.pretraining import write_tokenizer
+from tests.base.original_layout import original_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WIDTHS = {"sd1": 768, "sd2": 1024}
@@ -74,6 +76,40 @@ def loaded(folders):
 def configs_only(folder, destination):
     """A copy of a diffusers folder without weights."""
     return shutil.copytree(folder, destination, ignore=shutil.ignore_patterns("*.safetensors"))
+
+
+@pytest.fixture(scope="package")
+def tensors(loaded):
+    """Of each family: what a single file holds."""
+    return {
+        family: original_checkpoint(base, open_clip=family == "sd2")
+        for family, base in loaded.items()
+    }
+
+
+@pytest.fixture(scope="package")
+def files(folders, tensors, tmp_path_factory):
+    """Of each family: a single file with its configs beside it."""
+    root = tmp_path_factory.mktemp("files")
+    for family, folder in folders.items():
+        save_file(tensors[family], root / f"{family}.safetensors")
+        configs_only(folder, root / f"{family}.config")
+    return {family: root / f"{family}.safetensors" for family in WIDTHS}
+
+
+@pytest.fixture
+def broken(folders, tensors, tmp_path):
+    """Write a file of 1.x after a change, with its configs; a file of any tensors otherwise."""
+    configs_only(folders["sd1"], tmp_path / "it.config")
+
+    def write(change=None, of=None):
+        content = dict(tensors["sd1"] if of is None else of)
+        if change:
+            change(content)
+        save_file(content, tmp_path / "it.safetensors")
+        return tmp_path / "it.safetensors"
+
+    return write
 
 
 def write_snapshot(cache, repository, folder, commit=COMMIT, ref="main"):

@@ -127,3 +127,33 @@ def test_folders_of_other_kinds_of_models_are_refused(copy, old, new, says):
     config.write_text(text.replace(old, new, 1))
     with pytest.raises(BaseModelError, match=says):
         load_base(copy)
+
+
+def renamed(file, change):
+    tensors = {change(name): tensor for name, tensor in load_file(file).items()}
+    save_file(tensors, file, {"format": "pt"})
+    return tensors
+
+
+def test_names_of_the_published_repositories_are_known(copy, loaded):
+    """Those of 1.x were written by releases with other names for attention and text encoder."""
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def older(name):
+        for ours, theirs in old.items():
+            name = name.replace(
+                f"mid_block.attentions.0.{ours}.", f"mid_block.attentions.0.{theirs}."
+            )
+        return name
+
+    vae = renamed(copy / "vae" / "diffusion_pytorch_model.safetensors", older)
+    assert "encoder.mid_block.attentions.0.query.weight" in vae
+    text = renamed(
+        copy / "text_encoder" / "model.safetensors",
+        lambda name: f"text_model.{name.removeprefix('text_model.')}",
+    )
+    assert "text_model.final_layer_norm.bias" in text
+    base = load_base(copy)
+    for part in ("vae", "text_encoder"):
+        ours, theirs = (getattr(it, part).state_dict() for it in (base, loaded["sd1"]))
+        assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())

@@ -76,6 +76,13 @@ def test_names_that_the_hub_cannot_have_are_refused(name, hub_cache):
         load_base(name)
 
 
+def test_a_download_that_was_cut_short_is_not_taken_for_the_model(folders, hub_cache):
+    snapshot = write_snapshot(hub_cache, NAME, folders["sd1"])
+    (snapshot / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(BaseModelError, match="is not whole in the local cache"):
+        base_identity(NAME)
+
+
 class Hub(BaseHTTPRequestHandler):
     """As much of the hub as its client asks for: a model's files, by name and by content."""
 

@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
-from lorastyle.base.identity import MINIATURE
 from lorastyle.base.loading import load_base
 from lorastyle.base.lookup import base_identity
+from lorastyle.base.source import MINIATURE
 from lorastyle.errors import BaseModelError
 
 

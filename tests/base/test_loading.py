@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from lorastyle.base.identity import MINIATURE
 from lorastyle.base.loading import load_base
+from lorastyle.base.source import MINIATURE
 from lorastyle.errors import BaseModelError
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lorastyle.base.identity import folder_of
 from lorastyle.base.loading import load_base
+from lorastyle.base.source import folder_of
 from lorastyle.base.weights import BaseWeights
 
 
