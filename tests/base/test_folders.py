@@ -74,8 +74,8 @@ def test_shards_are_loaded_and_hashed_in_order(copy, loaded):
     shards = sorted((copy / "unet").glob("*.safetensors"))
     assert len(shards) > 1
     base = load_base(copy)
-    expected = loaded["sd1"].unet.state_dict()
-    assert all(torch.equal(base.unet.state_dict()[name], t) for name, t in expected.items())
+    ours, theirs = base.unet.state_dict(), loaded["sd1"].unet.state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
     digest = hashlib.sha256()
     text, vae = copy / "text_encoder/model.safetensors", next((copy / "vae").glob("*.safetensors"))
     for file in (text, *shards, vae):

@@ -36,8 +36,8 @@ def test_a_cached_model_is_that_of_the_folder_and_its_commit_is_recorded(
     assert (base.identity.revision, folder.identity.revision) == (COMMIT, None)
     assert base.identity.to_dict()["revision"] == COMMIT
     assert base.identity == base_identity(NAME)
-    for name, tensor in folder.unet.state_dict().items():
-        assert torch.equal(base.unet.state_dict()[name], tensor)
+    ours, theirs = base.unet.state_dict(), folder.unet.state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
 
 
 def test_a_clone_of_the_whole_repository_is_the_same_model(folders, hub_cache, tmp_path):
