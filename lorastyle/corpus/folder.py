@@ -89,7 +89,36 @@ def read_folder(
     if not root.is_dir():
         raise CorpusError(f"there is no folder {root}; set corpus.path to a folder PATH/ARTIST/")
     entries, left_out = _list_entries(root, index_file(root, metadata_csv))
+    works, unusable = _read_works(root, entries, min_side, shown)
+    left_out += unusable
+    if not works:
+        example = f"; first: {left_out[0].file}: {left_out[0].reason}" if left_out else ""
+        raise CorpusError(f"{root} has no usable image among {len(left_out)} files{example}")
+    return works, sorted(left_out, key=lambda item: item.file)
+
+
+def read_pictures(
+    root: Path, *, min_side: int = 1, shown: Progress | None = None
+) -> tuple[list[Work], list[LeftOut]]:
+    """Every usable image below `root`, whoever made it, and everything left out.
+
+    They lie in it or in folders of it; no CSV is read, and a caption is the text beside an image.
+    """
+    found, left_out = _scan(root)
+    works, unusable = _read_works(root, [_Entry(path, "") for path in found], min_side, shown)
+    return works, sorted([*left_out, *unusable], key=lambda item: item.file)
+
+
+def count_images(root: Path) -> int:
+    """Files below `root` that are named as images."""
+    return sum(path.suffix.lower() in SUFFIXES for path in root.rglob("*"))
+
+
+def _read_works(
+    root: Path, entries: Sequence[_Entry], min_side: int, shown: Progress | None
+) -> tuple[list[Work], list[LeftOut]]:
     works: list[Work] = []
+    left_out: list[LeftOut] = []
     shown = shown or Silent()
     # The filters belong to the process, so they are set once, around all readers.
     with warnings.catch_warnings(), ThreadPoolExecutor(N_READERS) as readers:
@@ -101,11 +130,7 @@ def read_folder(
                 left_out.append(read)
             shown.advance()
     works, repeated = _without_duplicates(works)
-    left_out += repeated
-    if not works:
-        example = f"; first: {left_out[0].file}: {left_out[0].reason}" if left_out else ""
-        raise CorpusError(f"{root} has no usable image among {len(left_out)} files{example}")
-    return works, sorted(left_out, key=lambda item: item.file)
+    return works, left_out + repeated
 
 
 def index_file(root: Path, metadata_csv: Path | None) -> Path | None:

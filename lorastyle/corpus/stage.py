@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 
 from lorastyle.corpus.captions import ScrubbedCaption, finish_captions
-from lorastyle.corpus.folder import SUFFIXES, LeftOut, Work, folder_digest, read_folder
+from lorastyle.corpus.folder import LeftOut, Work, count_images, folder_digest, read_folder
 from lorastyle.corpus.planning import choose_artists, make_catalogue, make_specs
 from lorastyle.corpus.procedural import write_corpus
+from lorastyle.corpus.regularisation import plan_regularisation, regularisation_inputs
 from lorastyle.errors import StageError
 from lorastyle.progress import progress
 from lorastyle.records import AdapterSpec, Role, digest
@@ -28,6 +29,7 @@ DEFAULT_ARTISTS = 12
 def plan(run: Run, *, image_size: int, force: bool = False) -> StageOutcome:
     """Write `catalogue.parquet`, `plan.parquet`, `left_out.csv` and `scrubbed.csv`.
 
+    And `regularisation.parquet`, where training uses a folder of regularisation images.
     `image_size` is the side in pixels at which the base model sees images:
     procedural ones are painted so large, and smaller ones in a folder are left
     out. Raises CorpusError for unusable images, ConfigError for a protocol that
@@ -79,7 +81,7 @@ def _inputs(run: Run, image_size: int) -> dict[str, Any]:
     }
     if experiment.corpus.source == "folder":
         inputs["folder"] = _folder_digest(run)
-    return inputs
+    return inputs | regularisation_inputs(run)
 
 
 def _folder_digest(run: Run) -> str:
@@ -105,6 +107,8 @@ def _plan(run: Run, image_size: int) -> dict[str, Any]:
     works, scrubbed = finish_captions(works, corpus.caption_template, corpus.scrub_words)
     catalogue = make_catalogue(works, experiment)
     specs = make_specs(catalogue, experiment)
+    regularisation, pictures_left_out = plan_regularisation(run, catalogue, image_size)
+    left_out = left_out + pictures_left_out
     rows = [{**spec.to_dict(), "split": spec.role.image_split.value} for spec in specs]
     _write_table(run.directory / "left_out.csv", left_out, ("file", "reason"))
     _write_table(run.directory / "scrubbed.csv", scrubbed, ("image_id", "before", "after"))
@@ -121,6 +125,7 @@ def _plan(run: Run, image_size: int) -> dict[str, Any]:
         "n_scrubbed": len(scrubbed),
         "catalogue": digest(catalogue.to_dict("records")),
         "plan": digest(rows),
+        **regularisation,
     }
 
 
@@ -149,8 +154,7 @@ def _copy_images(source: Path, target: Path, names: Iterable[str]) -> None:
 def _read_images(
     root: Path, metadata: Path | None, min_side: int
 ) -> tuple[list[Work], list[LeftOut]]:
-    n_images = sum(path.suffix.lower() in SUFFIXES for path in root.rglob("*"))
-    with progress("plan", n_images, "images") as shown:
+    with progress("plan", count_images(root), "images") as shown:
         return read_folder(root, metadata, min_side=min_side, shown=shown)
 
 

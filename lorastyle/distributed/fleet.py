@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from lorastyle.base.lookup import base_identity
+from lorastyle.corpus.regularisation import read_regularisation, regularisation_root
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
 from lorastyle.distributed.dispatch import Crew, dispatch
 from lorastyle.distributed.materials import index_catalogue
 from lorastyle.distributed.metrics import FleetMetrics
 from lorastyle.distributed.pace import Pace
+from lorastyle.distributed.prior import prior_digest
 from lorastyle.distributed.session import Session, opened, submission_id
 from lorastyle.distributed.sizing import CrewSize, crew_size
 from lorastyle.distributed.stacks import stacks_of
@@ -68,7 +70,8 @@ def _train(
 ) -> dict[str, Any]:
     root = corpus_root(run)
     images = index_catalogue(read_catalogue(run), root)
-    tasks = make_tasks(read_plan(run), images, run.experiment.training, base)
+    training = run.experiment.training
+    tasks = make_tasks(read_plan(run), images, training, base, prior=prior_digest(run))
     if force:
         _discard_other(run.store_path, tasks)
     todo = missing_rows(run.store_path, tasks)
@@ -110,7 +113,12 @@ def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
     # computes the same sums, and writes the same bytes.
     stacks = [stack for stack in stacks if any(task.spec.row in todo for task in stack)]
     with _watched(run, size, todo, fence.number) as telemetry:
-        dispatch(_crew(run, size, telemetry, (root, len(tasks), fence)), stacks)
+        dispatch(_crew(run, size, telemetry, (root, len(tasks), fence, _prior_root(run))), stacks)
+
+
+def _prior_root(run: Run) -> Path | None:
+    """The user's folder of regularisation images, absolute, if the run has one."""
+    return None if read_regularisation(run) is None else regularisation_root(run)
 
 
 @contextmanager
@@ -136,12 +144,12 @@ def _watched(run: Run, size: CrewSize, todo: set[int], epoch: int) -> Iterator[T
 
 
 def _crew(
-    run: Run, size: CrewSize, telemetry: Telemetry, common: tuple[Path, int, Fence]
+    run: Run, size: CrewSize, telemetry: Telemetry, common: tuple[Path, int, Fence, Path | None]
 ) -> Crew[Task]:
     """`common`: what all actors are told besides where the run lies."""
     import ray
 
-    compute, (_, _, fence) = run.experiment.compute, common
+    compute, (_, _, fence, _) = run.experiment.compute, common
     actor_class = ray.remote(TrainingActor).options(
         num_cpus=1, num_gpus=size.gpus_per_actor, max_restarts=0, max_task_retries=0
     )
@@ -165,8 +173,15 @@ def _crew(
 class TrainingActor:
     """One process of the fleet. Its body is `work.open_workbench` and `work.train_batch`."""
 
-    def __init__(self, location: Path | str, root: Path, n_rows: int, fence: Fence) -> None:
-        self._where = location, root, n_rows, fence
+    def __init__(
+        self,
+        location: Path | str,
+        root: Path,
+        n_rows: int,
+        fence: Fence,
+        prior_root: Path | None = None,
+    ) -> None:
+        self._where = location, root, n_rows, fence, prior_root
         self._bench: Workbench | None = None
         self._at_most: int | None = None
 

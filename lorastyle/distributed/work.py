@@ -15,12 +15,12 @@ from lorastyle.config import TrainingConfig
 from lorastyle.corpus.stage import corpus_root, read_catalogue
 from lorastyle.distributed.materials import (
     CataloguedImage,
-    KeptArrays,
     LatentCache,
     images_of,
     index_catalogue,
     texts_of,
 )
+from lorastyle.distributed.prior import encoded_prior
 from lorastyle.errors import LorastyleError
 from lorastyle.places.place import Place
 from lorastyle.records import AdapterSpec, digest
@@ -72,11 +72,20 @@ class Workbench:
     store: AdapterStore
     checkpoints: Place
     """Where the run lies: a stack goes on there where another machine was lost."""
+    compiled: bool
+    """Whether the U-Net goes through `torch.compile`."""
 
 
 def determining(settings: TrainingConfig) -> dict[str, Any]:
-    """The training settings that an adapter's weights depend on."""
-    return settings.model_dump(mode="json", exclude=SPEED_SETTINGS)
+    """The training settings that an adapter's weights depend on.
+
+    Settings that came later count only where they are used, so that adapters made before stay.
+    """
+    unused = set() if settings.prior_weight > 0 else {"prior_batch"}
+    if settings.precision == "auto":
+        unused.add("precision")
+    # Where the folder lies is not what it holds: that is in `prior_digest`.
+    return settings.model_dump(mode="json", exclude=SPEED_SETTINGS | unused | {"prior_images"})
 
 
 def make_tasks(
@@ -84,9 +93,16 @@ def make_tasks(
     images: Mapping[str, CataloguedImage],
     settings: TrainingConfig,
     base: Mapping[str, Any],
+    *,
+    prior: str | None = None,
 ) -> list[Task]:
-    """Tasks with their digests: spec, settings, base model, image contents and captions."""
+    """Tasks with their digests: spec, settings, base model, image contents and captions.
+
+    `prior` is the digest of the user's regularisation images, where there are any.
+    """
     common = {"settings": determining(settings), "base": base["sha256"]}
+    if prior is not None:
+        common["prior"] = prior
     return [
         Task(
             spec,
@@ -105,32 +121,41 @@ def make_tasks(
 
 
 def open_workbench(
-    location: Path | str, root: Path, n_rows: int, fence: Fence | None = None
+    location: Path | str,
+    root: Path,
+    n_rows: int,
+    fence: Fence | None = None,
+    prior_root: Path | None = None,
 ) -> Workbench:
     """Load the base model once, and open the run's store, making it if it is not there.
 
     Once a later attempt has claimed the run, rows are refused by the `fence`. `root` is
-    the folder of images as the driver sees it; those of a run in a bucket are fetched to
-    this machine instead. Any number of processes may do this at the same time.
+    the folder of images as the driver sees it, `prior_root` that of regularisation images;
+    those of a run in a bucket are fetched to this machine instead.
+    Any number of processes may do this at the same time.
     """
     import torch
 
     from lorastyle.base.loading import load_base
+    from lorastyle.training.precision import cast, compute_dtype
 
     run = Run.open(location)
-    settings = run.experiment.training
-    base = load_base(
-        run.experiment.base, device="cuda" if torch.cuda.is_available() else torch.device("cpu")
-    )
+    settings, compile_ = run.experiment.training, run.experiment.compute.compile
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    base = load_base(run.experiment.base, device=device)
+    # The U-Net alone: encoders run once an image, and their rounding would stay in the cache.
+    cast(base.unet, compute_dtype(settings.precision, device))
+    latents = LatentCache.of(run, base)
     store = _open_store(run.store_path, base, settings, n_rows)
     return Workbench(
         base=base,
         settings=settings,
         images=index_catalogue(read_catalogue(run), _images_here(run, root)),
-        latents=LatentCache.of(run, base),
-        prior=_prior(run, base, settings) if settings.prior_weight > 0 else None,
+        latents=latents,
+        prior=encoded_prior(run, base, latents, prior_root),
         store=store if fence is None else store.fenced(fence),
         checkpoints=run.place.child("checkpoints"),
+        compiled=device.type == "cuda" if compile_ is None else compile_,
     )
 
 
@@ -200,6 +225,7 @@ def _train_together(bench: Workbench, items: Sequence[tuple[Task, Any]]) -> list
         bench.settings,
         prior=bench.prior,
         checkpoint=checkpoint,
+        compiled=bench.compiled,
     )
     done = [
         _commit(bench.store, task, adapter)
@@ -242,23 +268,3 @@ def _item(bench: Workbench, spec: AdapterSpec) -> Any:
     texts = texts_of(spec, images, identifier=bench.settings.identifier)
     text = encode_captions(bench.base, texts)
     return TrainingItem(latents_mean=mean, latents_std=std, text=text, spec=spec)
-
-
-def _prior(run: Run, base: Any, settings: TrainingConfig) -> Any:
-    """Regularisation images, sampled from the base model once and kept in the run."""
-    from lorastyle.base.latents import encode_captions, encode_images
-    from lorastyle.training.trainer import EncodedImages
-
-    key = digest(
-        [base.identity.sha256, settings.prior_caption, settings.n_prior_images, settings.seed]
-    )[:24]
-    captions = [settings.prior_caption] * settings.n_prior_images
-    kept = KeptArrays.of(run, "prior")
-    pixels = kept.find(key)
-    if pixels is None:
-        from lorastyle.base.sampling import sample
-
-        pixels = sample(base, captions, seed=settings.seed)
-        kept.keep(key, pixels)
-    mean, std = encode_images(base, pixels)
-    return EncodedImages(latents_mean=mean, latents_std=std, text=encode_captions(base, captions))

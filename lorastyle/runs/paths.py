@@ -50,6 +50,15 @@ class RunPaths:
         return self.directory / "corpus"
 
     @property
+    def regularisation_path(self) -> Path:
+        """Regularisation images of the run's own: in a bucket, those of a user's folder."""
+        return self.directory / "regularisation"
+
+    @property
+    def regularisation_table_path(self) -> Path:
+        return self.directory / "regularisation.parquet"
+
+    @property
     def catalogue_path(self) -> Path:
         return self.directory / "catalogue.parquet"
 

@@ -27,10 +27,14 @@ from lorastyle.runs.paths import CONFIG_FILE, RunPaths, manifest_key
 from lorastyle.runs.published import Files, files_below, publish, pull
 from lorastyle.runs.writing import json_text, write_atomically
 
-IMAGES = "corpus"
-"""Published files below it are pulled one by one, when they are first wanted."""
+IMAGES = ("corpus", "regularisation")
+"""Published files below these are pulled one by one, when they are first wanted."""
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
-    "plan": ("catalogue.parquet", "plan.parquet", "left_out.csv", "scrubbed.csv", IMAGES),
+    "plan": (
+        *("catalogue.parquet", "plan.parquet", "regularisation.parquet"),
+        *("left_out.csv", "scrubbed.csv"),
+        *IMAGES,
+    ),
     "embed": ("embedding",),
     "sweep": tuple(
         f"sweep/{name}"
@@ -187,7 +191,7 @@ class Run(RunPaths):
         """
         for stage in stages:
             files = self._files(stage)
-            wanted = {name: files[name] for name in files if not name.startswith(f"{IMAGES}/")}
+            wanted = {name: files[name] for name in files if not _is_image(name)}
             if wanted:
                 self._remove_others(stage, wanted)
                 pull(self.place, self.directory, wanted)
@@ -226,7 +230,7 @@ class Run(RunPaths):
 
     def _remove_others(self, stage: str, files: Files) -> None:
         """Remove what an earlier attempt left in the working copy: nobody may take it for new."""
-        outputs = [output for output in OUTPUTS[stage] if output != IMAGES]
+        outputs = [output for output in OUTPUTS[stage] if output not in IMAGES]
         for name in files_below(self.directory, outputs):
             if name not in files:
                 (self.directory / name).unlink(missing_ok=True)
@@ -256,3 +260,7 @@ class Run(RunPaths):
                 f"run `lorastyle {stage} {self.location}` first"
             )
         return str(recorded["output_hash"])
+
+
+def _is_image(name: str) -> bool:
+    return name.split("/", 1)[0] in IMAGES

@@ -16,3 +16,9 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     is_native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if is_native else torch.float32
+
+
+def cast(network: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Have a frozen network compute in `dtype`, in place."""
+    # Not network.to: diffusers' own warns of modules to be kept in float32, even of none.
+    torch.nn.Module.to(network, dtype)
