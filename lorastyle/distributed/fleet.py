@@ -43,7 +43,7 @@ from lorastyle.runs import Run, StageOutcome, carry_out
 from lorastyle.store.adapter_store import AdapterStore, digest_of_records
 from lorastyle.store.commits import CommitRecord
 from lorastyle.store.epochs import EPOCHS, EpochLog, Fence
-from lorastyle.store.group import METADATA
+from lorastyle.store.group import METADATA, identifying
 
 LOGS = "logs"
 """Where in the run each attempt writes down every event, a JSON line each: train-EPOCH.jsonl."""
@@ -60,7 +60,7 @@ def train(run: Run, *, session: Session | None = None, force: bool = False) -> S
     inputs = {
         "plan": run.upstream_hash("plan"),
         "training": determining(run.experiment.training),
-        "base": base,
+        "base": identifying(base),
     }
     return carry_out(run, "train", inputs, lambda: _train(run, base, session, force), force=force)
 

@@ -51,10 +51,10 @@ def run_stage(
             f"with `lorastyle ingest {run.location} FILE|DIR`"
         )
     if stage == "plan":
-        from lorastyle.base.lookup import base_identity
+        from lorastyle.base.unet_config import image_size_of
         from lorastyle.corpus.stage import plan
 
-        image_size = base_identity(run.experiment.base).image_size
+        image_size = image_size_of(run.experiment.base)
         return plan(run, image_size=image_size, force=force)
     if stage == "train":
         from lorastyle.distributed.fleet import train

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorastyle.base.lookup import base_identity
+from lorastyle.base.unet_config import image_size_of
 from lorastyle.config import Experiment
 from lorastyle.corpus.stage import plan, read_plan
 from lorastyle.distributed.dask_scheduler import pass_scheduler
@@ -77,7 +77,7 @@ def _prepared(run: Run, rank: int, session: Session) -> str:
     below = Run.create(
         run.rank_location(rank), experiment_at_rank(run.experiment, rank), force=True
     )
-    plan(below, image_size=base_identity(below.experiment.base).image_size)
+    plan(below, image_size=image_size_of(below.experiment.base))
     _refuse_other_plan(run, below)
     train(below, session=session)
     bring_up_to_date(below, pass_scheduler(session))

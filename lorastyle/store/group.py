@@ -226,6 +226,10 @@ def refuse_other(path: Path | str, there: Mapping[str, Any], here: Mapping[str, 
 def _compared(attributes: Mapping[str, Any], key: str) -> Any:
     """What of an attribute must agree: of a base model that is hashed, not how it was named."""
     value = attributes[key]
-    if key == "base" and "sha256" in value:
-        return {name: said for name, said in value.items() if name not in ("name", "revision")}
-    return value
+    return identifying(value) if key == "base" else value
+
+
+def identifying(base: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a base model from others: not how it was named, where it is hashed."""
+    names = ("name", "revision") if "sha256" in base else ()
+    return {key: value for key, value in base.items() if key not in names}

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -99,6 +101,14 @@ def test_what_is_done_is_not_done_again_and_starts_no_ray(
         [sys.executable, "-c", code, trained_run.directory], env=own_environment, check=True
     )
     assert [path.stat().st_mtime_ns for path in commits(trained_run)] == before
+
+
+def test_a_base_model_that_moved_is_the_same_base_model(
+    trained_run: Run, tiny_base: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(tiny_base, tmp_path / "moved")
+    experiment = trained_run.experiment.model_copy(update={"base": str(moved)})
+    assert train(replace(trained_run, experiment=experiment)).skipped
 
 
 def test_a_damaged_image_fails_its_adapters_and_no_others(
