@@ -14,6 +14,7 @@ from lorastyle.distributed.materials import index_catalogue
 from lorastyle.distributed.work import (
     Task,
     Workbench,
+    determining,
     give_up,
     make_tasks,
     open_workbench,
@@ -112,6 +113,37 @@ def test_regularisation_images_are_sampled_once(planned_run: Callable[..., Run])
     assert (again.prior.latents_mean == bench.prior.latents_mean).all()
     assert [path.stat().st_mtime_ns for path in files] == made
     assert train_batch(again, tasks_of(run)[:1]).dones[0].status == "ok"
+
+
+def test_a_bench_computes_in_what_the_settings_say(planned_run: Callable[..., Run]) -> None:
+    import torch
+
+    vectors = {}
+    for precision in ("float32", "bfloat16"):
+        run = planned_run(precision, precision=precision, prior_weight=1.0, prior_batch="paired")
+        bench = bench_of(run)
+        assert {weight.dtype for weight in bench.base.unet.parameters()} == {
+            getattr(torch, precision)
+        }
+        assert {weight.dtype for weight in bench.base.vae.parameters()} == {torch.float32}
+        (done,) = train_batch(bench, tasks_of(run)[:1]).dones
+        assert done.status == "ok"
+        vectors[precision] = bench.store.read_rows([0])[0] - bench.store.initial
+    # Rounding of 8 bits turns the update a little and does not replace it.
+    one, other = vectors.values()
+    cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+    assert 0.7 < cosine < 1
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"prior_weight": 0.5}])
+def test_settings_that_came_later_count_where_they_are_used(
+    planned_run: Callable[..., Run], change: dict[str, Any]
+) -> None:
+    run = planned_run()
+    plain = run.experiment.training
+    assert determining(plain).keys().isdisjoint({"precision", "prior_batch", "prior_images"})
+    assert determining(plain.model_copy(update={"prior_batch": "paired"})) == determining(plain)
+    assert determining(plain.model_copy(update=change)) != determining(plain)
 
 
 @pytest.mark.parametrize("change", [{"stack": 2}, {"checkpoint_every": 1}])
