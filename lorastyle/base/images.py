@@ -6,23 +6,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from lorastyle.errors import CorpusError
+from lorastyle.pictures import read_picture
 
 
 def load_image(path: Path, size: int) -> NDArray[np.uint8]:
     """Read an image as RGB, shorter side resized to ``size``, centre cropped: (size, size, 3).
 
-    Raises CorpusError for a file that is not a whole image, or whose shorter side is below
-    ``size`` pixels: enlarging would teach the adapter blur.
+    It is turned upright and laid on white first (`read_picture`). Raises CorpusError for a file
+    that is not a whole image, or whose shorter side is below ``size`` pixels: enlarging would
+    teach the adapter blur.
     """
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        # Pillow raises SyntaxError for broken PNG chunks.
-        raise CorpusError(f"cannot read image '{path}': {error}") from error
+    image = read_picture(path)
     shorter = min(image.size)
     if shorter < size:
         raise CorpusError(

@@ -19,13 +19,13 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from lorastyle.errors import CorpusError
+from lorastyle.pictures import FORMATS, MAX_PIXELS, on_white, upright
 from lorastyle.progress import Progress, Silent
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+CAPTION_SUFFIXES = (".txt", ".caption")
+"""Of files with the caption of the image beside them, as trainers write them: the first counts."""
 INDEX_NAME = "index.csv"
-MAX_PIXELS = 80_000_000
-"""Larger images are left out: a small file may claim any size and fill the memory."""
 MAX_CAPTION_CHARACTERS = 2_000
 N_READERS = 4
 
@@ -35,8 +35,11 @@ class Work:
     """One usable image: a row of the catalogue, but for its split.
 
     ``path`` is relative to the corpus root, with forward slashes, and serves as
-    ``image_id``. ``content_hash`` is the SHA-256 of the decoded pixels, so that
-    a copy in another file format of the same depth has the same one.
+    ``image_id``. ``content_hash`` is the SHA-256 of the picture as it is seen and
+    trained on (`lorastyle.pictures`), but for 16-bit ones, which count in full
+    depth: a copy in another file format of the same depth has the same one.
+    Width and height are those of the upright picture. ``caption`` is the user's
+    own until captions are finished, and may be empty.
     """
 
     image_id: str
@@ -79,7 +82,7 @@ def read_folder(
     Images are `root/ARTIST/.../IMAGE`, or those a CSV lists: column `file`,
     relative to `root`, and any of `artist`, `genre`, `caption`. Without
     `metadata_csv`, `root/index.csv` is used where there is one. A caption is the
-    CSV's, else the text of IMAGE.txt, else empty.
+    CSV's, else the text of IMAGE.txt or IMAGE.caption, else empty.
 
     Left out: what cannot be decoded, has a side below `min_side` pixels or more
     than MAX_PIXELS, leads outside `root`, is not listed, or repeats another
@@ -123,6 +126,8 @@ def _read_works(
     # The filters belong to the process, so they are set once, around all readers.
     with warnings.catch_warnings(), ThreadPoolExecutor(N_READERS) as readers:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # Of metadata that cannot be read, one for each file; the pictures are whole without it.
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         for read in readers.map(lambda entry: _read_work(root, entry, min_side), entries):
             if isinstance(read, Work):
                 works.append(read)
@@ -193,7 +198,7 @@ def _scan(root: Path) -> tuple[list[str], list[LeftOut]]:
             others.append(LeftOut(name, "a link to a folder or to nothing; it is not followed"))
         elif path.suffix.lower() in SUFFIXES:
             images.append(name)
-        elif "/" in name and path.suffix.lower() != ".txt":
+        elif "/" in name and path.suffix.lower() not in CAPTION_SUFFIXES:
             others.append(LeftOut(name, f"not one of {', '.join(SUFFIXES)}"))
     return sorted(images), others
 
@@ -250,21 +255,27 @@ def _read_work(root: Path, entry: _Entry, min_side: int) -> Work | LeftOut:
                 return LeftOut(entry.path, f"{width} x {height} is over {MAX_PIXELS} pixels")
             if min(width, height) < min_side:
                 return LeftOut(entry.path, f"{width} x {height} is below {min_side} a side")
-            content_hash = _hash_pixels(image)
+            picture = upright(image)
+            content_hash = _hash_pixels(picture)
     # Decoders raise whatever their format's parser happens to trip over.
     except Exception as error:
         return LeftOut(entry.path, f"cannot be decoded: {' '.join(str(error).split())}")
-    caption = entry.caption or _side_car_text(path.with_suffix(".txt"), root)
-    genre = entry.genre or "unknown"
-    return Work(entry.path, entry.path, entry.artist, genre, caption, content_hash, width, height)
+    return Work(
+        image_id=entry.path,
+        path=entry.path,
+        artist=entry.artist,
+        genre=entry.genre or "unknown",
+        caption=entry.caption or _caption_beside(path, root),
+        content_hash=content_hash,
+        width=picture.width,
+        height=picture.height,
+    )
 
 
-def _hash_pixels(image: Image.Image) -> str:
-    """SHA-256 of size and pixels; decodes the whole image, so a truncated one raises."""
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")
-    # Converting deeper modes would clip them, and make different pictures equal.
-    pixels = image if image.mode.startswith(("I", "F")) else image.convert("RGB")
+def _hash_pixels(picture: Image.Image) -> str:
+    """SHA-256 of size and pixels."""
+    # Eight bits are trained on; but pictures that differ in the others are no copies.
+    pixels = picture if picture.mode.startswith("I;16") else on_white(picture)
     header = f"{pixels.mode} {pixels.width} x {pixels.height}:"
     return hashlib.sha256(header.encode() + pixels.tobytes()).hexdigest()
 
@@ -274,9 +285,17 @@ def _is_inside(path: Path, root: Path) -> bool:
     return path.resolve().is_relative_to(root.resolve())
 
 
+def _caption_beside(image: Path, root: Path) -> str:
+    """The first text there is in a file of an image's name."""
+    texts = (_side_car_text(image.with_suffix(suffix), root) for suffix in CAPTION_SUFFIXES)
+    return next(filter(None, texts), "")
+
+
 def _side_car_text(path: Path, root: Path) -> str:
     """The text of a caption file on one line; empty for any other file, or none."""
-    if path.suffix.lower() != ".txt" or not path.is_file() or not _is_inside(path, root):
+    if path.suffix.lower() not in CAPTION_SUFFIXES:
+        return ""
+    if not path.is_file() or not _is_inside(path, root):
         return ""
     with path.open(encoding="utf-8", errors="replace") as file:
         return " ".join(file.read(MAX_CAPTION_CHARACTERS).split())

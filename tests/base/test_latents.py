@@ -103,6 +103,19 @@ def test_load_image_makes_rgb_of_any_mode(tmp_path, mode):
     assert load_image(tmp_path / f"image.{suffix}", 64).shape == (64, 64, 3)
 
 
+def test_load_image_crops_what_a_viewer_shows(tmp_path):
+    """Red on top, then green, then nothing; lying on its side, with the note to turn it."""
+    seen = np.zeros((96, 64, 4), np.uint8)
+    seen[:40, :, [0, 3]] = 255
+    seen[40:60, :, [1, 3]] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(np.rot90(seen).copy()).save(tmp_path / "a.png", exif=turned)
+    expected = np.full((64, 64, 3), 255, np.uint8)
+    expected[:24], expected[24:44] = (255, 0, 0), (0, 255, 0)
+    assert np.array_equal(load_image(tmp_path / "a.png", 64), expected)
+
+
 def test_an_image_that_needs_no_resizing_is_unchanged(tmp_path, paintings):
     Image.fromarray(paintings[0]).save(tmp_path / "a.png")
     assert np.array_equal(load_image(tmp_path / "a.png", 64), paintings[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from pathlib import Path
@@ -49,6 +50,18 @@ def test_a_side_car_text_is_the_caption_of_an_image_that_has_none(make_folder):
     (root / "a" / "001.txt").write_text("ignored")
     (root / "index.csv").write_text("file,caption\na/000.png,\na/001.png,a blue house\n")
     assert [work.caption for work in read_folder(root)[0]] == ["a red house", "a blue house"]
+
+
+def test_a_caption_file_is_the_second_choice_and_no_stray_file(make_folder):
+    root = make_folder({"a": 3})
+    (root / "a" / "000.caption").write_text("a green\ndoor")
+    (root / "a" / "001.caption").write_text("ignored")
+    (root / "a" / "001.txt").write_text("a wall")
+    (root / "a" / "002.caption").write_text("a roof")
+    (root / "a" / "002.txt").write_text(" \n")
+    works, left_out = read_folder(root)
+    assert [work.caption for work in works] == ["a green door", "a wall", "a roof"]
+    assert left_out == []
 
 
 def test_images_missing_from_the_index_or_from_the_folder_are_named(make_folder):
@@ -162,6 +175,60 @@ def test_palette_grey_and_transparent_images_are_read(tmp_path):
     assert len(read_folder(tmp_path)[0]) == 3
 
 
+def hash_by_hand(mode, pixels):
+    """Of (height, width, ...) pixels, as documented."""
+    height, width = pixels.shape[:2]
+    return hashlib.sha256(f"{mode} {width} x {height}:".encode() + pixels.tobytes()).hexdigest()
+
+
+def test_the_hash_is_of_the_picture_as_it_is_seen(tmp_path):
+    (tmp_path / "a").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(noise).save(tmp_path / "a" / "plain.png")
+    Image.fromarray(noise[::-1].copy()).save(tmp_path / "a" / "turned.png", exif=turned)
+    hidden = Image.fromarray(noise[:, ::-1].copy())
+    hidden.putalpha(0)
+    hidden.save(tmp_path / "a" / "unseen.png")
+    deep = noise[..., 0].astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "a" / "very deep.png")
+    expected = {
+        "a/plain.png": ("RGB", noise),
+        "a/turned.png": ("RGB", np.rot90(noise[::-1], -1)),
+        "a/unseen.png": ("RGB", np.full_like(noise, 255)),
+        "a/very deep.png": ("I;16", deep),
+    }
+    works, _ = read_folder(tmp_path)
+    assert {work.path: work.content_hash for work in works} == {
+        path: hash_by_hand(mode, pixels) for path, (mode, pixels) in expected.items()
+    }
+    assert [(work.width, work.height) for work in works] == [(12, 8), (8, 12), (12, 8), (12, 8)]
+
+
+def test_a_picture_and_its_copy_turned_by_metadata_alone_are_the_same(tmp_path):
+    (tmp_path / "a").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 8
+    Image.fromarray(np.rot90(noise).copy()).save(tmp_path / "a" / "one.png")
+    Image.fromarray(noise).save(tmp_path / "a" / "two.png", exif=turned)
+    assert reasons(read_folder(tmp_path)[1]) == {"a/two.png": "the same picture as a/one.png"}
+
+
+def test_metadata_that_cannot_be_read_costs_no_picture_and_no_warning(tmp_path):
+    (tmp_path / "a").mkdir()
+    exif = b"Exif\0\0II*\0\xff\xff\xff\x7f"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "x.jpg", exif=exif)
+    assert len(read_folder(tmp_path)[0]) == 1
+
+
+def test_pixels_of_unknown_range_are_left_out_and_named(make_folder):
+    root = make_folder({"a": 1})
+    Image.fromarray(np.ones((16, 16), np.float32)).save(root / "a" / "deep.tiff")
+    assert "it has 32 bits a pixel" in reasons(read_folder(root)[1])["a/deep.tiff"]
+
+
 @pytest.mark.parametrize("file", ["../secret.png", "/etc/passwd", "a/../../secret.png", "", "a\0b"])
 def test_an_index_that_leads_outside_the_folder_is_refused(make_folder, file):
     root = make_folder({"a": 1})
@@ -233,6 +300,10 @@ def test_the_digest_of_a_folder_follows_names_texts_and_index(make_folder, paint
     (root / "a" / "000.txt").write_text("a pond")
     seen.append(folder_digest(root))
     (root / "a" / "000.txt").write_text("a bond")
+    seen.append(folder_digest(root))
+    (root / "a" / "001.caption").write_text("a wand")
+    seen.append(folder_digest(root))
+    (root / "a" / "001.caption").write_text("a band")
     seen.append(folder_digest(root))
     (root / "index.csv").write_text("file\na/000.png\n")
     seen.append(folder_digest(root))
