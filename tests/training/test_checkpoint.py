@@ -66,6 +66,21 @@ def test_a_resumed_stack_ends_in_the_same_bits(
         assert {**one.receipt, "wall_s": 0} == {**other.receipt, "wall_s": 0}
 
 
+@pytest.mark.parametrize("meaning", ["interleaved", "paired"])
+def test_a_resumed_stack_draws_its_regularisation_images_as_if_it_had_not_stopped(
+    unet, epsilon_scheduler, items, settings, prior, meaning, tmp_path
+):
+    settings = settings.model_copy(update={"prior_weight": 1.0, "prior_batch": meaning})
+    given = unet, epsilon_scheduler, items, settings
+    checkpoint = file_at(tmp_path / "stack.safetensors")
+    stop = interrupt_after(5)
+    with pytest.raises(MachineGoneError):
+        train_stack(*given, prior=prior, checkpoint=checkpoint, on_step=stop)
+    resumed = train_stack(*given, prior=prior, checkpoint=checkpoint)
+    for one, other in zip(resumed, train_stack(*given, prior=prior), strict=True):
+        np.testing.assert_array_equal(one.vector, other.vector)
+
+
 def test_an_interruption_leaves_the_base_model_whole(unet, interrupted):
     assert all("linear" not in name.split(".") for name, _ in unet.named_modules())
     assert all(parameter.requires_grad for parameter in unet.parameters())
