@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond
+from lorastyle.cli.members import chosen_rows
 from lorastyle.cli.opening import RUN
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from lorastyle.runs import Run
 
 
 @click.command(name="export")
@@ -59,13 +55,15 @@ def command(
     def body() -> Answer:
         from lorastyle.adapters.formats.write import write_adapter
         from lorastyle.runs import Run
+        from lorastyle.runs.file_names import safe_name
         from lorastyle.store.members import read_member
 
         run = Run.open(target)
-        chosen = _chosen(run, names, everything)
+        chosen = chosen_rows(run, names, everything)
+        suffix = "" if file_format == "peft" else ".safetensors"
         written = []
         for name, row in chosen.items():
-            path = out / _file_name(name, file_format)
+            path = out / (safe_name(name) + suffix)
             metadata = {"lorastyle.adapter_id": name, "lorastyle.base": run.experiment.base}
             write_adapter(read_member(run, row), path, file_format, dtype=dtype, metadata=metadata)
             written.append({"adapter_id": name, "path": str(path)})
@@ -75,25 +73,3 @@ def command(
         )
 
     respond(body, as_json=as_json, debug=debug)
-
-
-def _chosen(run: Run, names: Sequence[str], everything: bool) -> Mapping[str, int]:
-    from lorastyle.errors import StoreError
-    from lorastyle.store.members import rows_by_name
-
-    if everything == bool(names):
-        raise click.UsageError("name adapters, or give --all for every one")
-    rows = rows_by_name(run)
-    unknown = [name for name in names if name not in rows]
-    if unknown:
-        raise StoreError(
-            f"{run.location} has {len(rows)} adapters, none named {unknown[0]!r}; "
-            f"they are named like {next(iter(rows), 'none')!r}"
-        )
-    return rows if everything else {name: rows[name] for name in names}
-
-
-def _file_name(name: str, file_format: str) -> str:
-    """A file name that leads nowhere else: names of ingested adapters are strangers' text."""
-    safe = "".join(one if one.isalnum() or one in "-_." else "_" for one in name).lstrip(".")
-    return (safe or "adapter") + ("" if file_format == "peft" else ".safetensors")

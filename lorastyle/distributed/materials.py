@@ -8,98 +8,33 @@ own identifier and are embedded as needed.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from lorastyle.corpus.captions import with_identifier
-from lorastyle.errors import CorpusError
-from lorastyle.places.place import Place
-from lorastyle.records import AdapterSpec
-from lorastyle.runs import Run, write_atomically
+from lorastyle.corpus.training_images import (
+    CataloguedImage,
+    images_of,
+    index_catalogue,
+    texts_of,
+)
+from lorastyle.runs import Run
+from lorastyle.runs.kept import KeptArrays
 
 Array = npt.NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class CataloguedImage:
-    """What training needs to know of an image."""
-
-    path: Path
-    caption: str
-    content_hash: str
-
-
-def index_catalogue(catalogue: pd.DataFrame, root: Path) -> dict[str, CataloguedImage]:
-    """The catalogue's images by id, with absolute paths."""
-    columns = (catalogue[name] for name in ("image_id", "path", "caption", "content_hash"))
-    return {
-        str(image_id): CataloguedImage(root / str(path), str(caption), str(content_hash))
-        for image_id, path, caption, content_hash in zip(*columns, strict=True)
-    }
-
-
-def images_of(spec: AdapterSpec, images: Mapping[str, CataloguedImage]) -> list[CataloguedImage]:
-    """An adapter's images in its order. Raises CorpusError naming one that is not there."""
-    missing = [image_id for image_id in spec.image_ids if image_id not in images]
-    if missing:
-        raise CorpusError(
-            f"adapter {spec.adapter_id!r} wants {len(missing)} images that the catalogue lacks, "
-            f"first {missing[0]!r}; plan the run again with --force"
-        )
-    return [images[image_id] for image_id in spec.image_ids]
-
-
-@dataclass(frozen=True)
-class KeptArrays:
-    """Arrays in files of a directory, and in a bucket behind it where the run lies in one.
-
-    A file is replaced whole, and two processes that make the same array do harmless
-    double work. What is damaged counts as absent.
-    """
-
-    directory: Path
-    bucket: Place | None = None
-
-    @classmethod
-    def of(cls, run: Run, *names: str) -> KeptArrays:
-        """Those in this folder of a run."""
-        directory, place = run.directory, run.place
-        for name in names:
-            directory, place = directory / name, place.child(name)
-        return cls(directory, None if run.url is None else place)
-
-    def find(self, name: str) -> npt.NDArray[Any] | None:
-        """From here, or else from the bucket; None where it is nowhere."""
-        known = _load(self.directory / f"{name}.npy")
-        if known is not None or self.bucket is None:
-            return known
-        content = self.bucket.read(f"{name}.npy")
-        known = None if content is None else _load(io.BytesIO(content))
-        if content is not None and known is not None:
-            write_atomically(self.directory / f"{name}.npy", content, durable=False)
-        return known
-
-    def keep(self, name: str, array: npt.NDArray[Any]) -> None:
-        """Write it here and to the bucket."""
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        if self.bucket is not None:
-            self.bucket.write(f"{name}.npy", [buffer.getvalue()])
-        write_atomically(self.directory / f"{name}.npy", buffer.getvalue())
-
-
-def _load(file: Path | io.BytesIO) -> npt.NDArray[Any] | None:
-    try:
-        return np.asarray(np.load(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError):  # absent, or cut short by a full disk
-        return None
+__all__ = [
+    "CataloguedImage",
+    "KeptArrays",
+    "LatentCache",
+    "images_of",
+    "index_catalogue",
+    "texts_of",
+]
 
 
 @dataclass(frozen=True)
@@ -139,11 +74,3 @@ class LatentCache:
         latent = np.concatenate([mean, std])
         self.kept.keep(image.content_hash, latent)
         return latent
-
-
-def texts_of(
-    spec: AdapterSpec, images: Sequence[CataloguedImage], *, identifier: bool
-) -> list[str]:
-    """The texts an adapter is trained with: its token before each caption."""
-    token = spec.token if identifier else ""
-    return [with_identifier(token, image.caption) for image in images]
