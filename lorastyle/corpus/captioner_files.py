@@ -1,0 +1,190 @@
+"""Which BLIP a captioner's name means: files on this machine, fetched where they are not here yet.
+
+No torch here: a plan whose images are all described already only asks which captioner it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorastyle.errors import CorpusError
+
+MODEL_TYPE = "blip"
+CONFIG = "config.json"
+_SMALL = (
+    CONFIG,
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+"""Configs and tokenizer: all of these that there are."""
+_NEEDED = (
+    ("image processor", ("preprocessor_config.json", "processor_config.json")),
+    ("tokenizer", ("tokenizer.json", "vocab.txt")),
+)
+"""What a captioner has besides config and weights: one of these files each."""
+_INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_CONFIG_LIMIT = 2**20
+_HUB_TIMEOUT_S = 15.0
+"""For the hub to answer; a download may take longer."""
+
+
+@dataclass(frozen=True)
+class CaptionerIdentity:
+    """Which captioner wrote a text. Cheap to pickle."""
+
+    name: str
+    sha256: str
+    """Of the names and bytes of the files that are loaded: weights, configs, tokenizer."""
+    revision: str | None = None
+    """The commit of a model from the hub."""
+
+
+@dataclass(frozen=True)
+class CaptionerFiles:
+    """Where the files of one captioner lie."""
+
+    name: str
+    folder: Path
+    revision: str | None = None
+
+    def identity(self) -> CaptionerIdentity:
+        """Reads all of the weights: a second or two for each gigabyte."""
+        hasher = hashlib.sha256()
+        for name in sorted(files_to_load(self.name, _names(self.folder))):
+            hasher.update(f"{name}\0".encode())
+            with (self.folder / name).open("rb") as file:
+                hasher.update(hashlib.file_digest(file, "sha256").digest())
+        return CaptionerIdentity(self.name, hasher.hexdigest(), self.revision)
+
+
+def find_captioner(name: str) -> CaptionerFiles:
+    """The files of a BLIP: of a folder, of the hub's cache, or fetched from the hub.
+
+    `name` is a folder or `owner/name`, with or without `@revision`. What is whole in the cache
+    is used without asking the hub for a newer one. Raises CorpusError, naming what is missing,
+    for another kind of model and where it can be neither found nor fetched.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        found = CaptionerFiles(name, folder)
+    elif _looks_like_hub_id(name):
+        snapshot = _cached_snapshot(name) or _fetch_snapshot(name)
+        found = CaptionerFiles(name, snapshot, revision=snapshot.name)
+    else:
+        raise CorpusError(
+            f"corpus.captioner '{name}' is neither a folder nor a hub id 'owner/name' or "
+            "'owner/name@revision'; name a BLIP model, or leave it out"
+        )
+    _check_kind(found)
+    files_to_load(name, _names(found.folder))
+    return found
+
+
+def files_to_load(name: str, files: Collection[str]) -> list[str]:
+    """Of a model's files those that are loaded. Raises CorpusError where a part is missing."""
+    small = [file for file in _SMALL if file in files]
+    for part, choices in _NEEDED:
+        if not any(choice in files for choice in choices):
+            raise CorpusError(f"captioner '{name}' has no {part} (none of {', '.join(choices)})")
+    return [*small, *_weights(name, files)]
+
+
+def _weights(name: str, files: Collection[str]) -> Iterable[str]:
+    if "model.safetensors" in files:
+        return ["model.safetensors"]
+    shards = sorted(file for file in files if _SHARD.fullmatch(file))
+    if shards and _INDEX in files:
+        return [_INDEX, *shards]
+    raise CorpusError(
+        f"captioner '{name}' has no weights in model.safetensors, and pickles are not read; take "
+        "a revision that has them, or load it with transformers once and save it"
+    )
+
+
+def _check_kind(found: CaptionerFiles) -> None:
+    """Before any library says it in its own words, or loads something else."""
+    kind = _read_config(found).get("model_type")
+    if kind != MODEL_TYPE:
+        raise CorpusError(
+            f"captioner '{found.name}' is a model of type {kind!r}, and captions are written by "
+            f"{MODEL_TYPE!r}; name a BLIP for captioning"
+        )
+
+
+def _read_config(found: CaptionerFiles) -> dict[str, Any]:
+    path = found.folder / CONFIG
+    try:
+        if path.stat().st_size > _CONFIG_LIMIT:
+            raise ValueError("it is larger than 1 MiB")
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CorpusError(
+            f"captioner '{found.name}' is no model: cannot read its {CONFIG}: {reason}"
+        ) from error
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.is_file()]
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    owner, slash, rest = name.partition("@")[0].partition("/")
+    return bool(owner and slash and rest) and "/" not in rest and not name.startswith((".", "~"))
+
+
+def _repository(name: str) -> tuple[str, str | None]:
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
+def _cached_snapshot(name: str) -> Path | None:
+    """The model's folder in the hub's local cache, if it is whole."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, revision = _repository(name)
+    try:
+        found = try_to_load_from_cache(repository, CONFIG, revision=revision)
+    except ValueError as error:
+        raise CorpusError(f"'{name}' is no name of a model on the hub: {error}") from error
+    if not isinstance(found, str):
+        return None
+    # The file as the snapshot names it: it may be a link into the cache's store of contents.
+    folder = Path(found).parent
+    try:
+        files_to_load(name, _names(folder))
+    except CorpusError:
+        return None  # A download that was cut short: the rest is fetched.
+    return folder
+
+
+def _fetch_snapshot(name: str) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+
+    repository, revision = _repository(name)
+    try:
+        # Asked by itself: the client's listing of files repeats a failed request for long.
+        answer = HfApi().model_info(repository, revision=revision, timeout=_HUB_TIMEOUT_S)
+        files = [file.rfilename for file in answer.siblings or ()]
+        wanted = files_to_load(name, files)
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
+    except CorpusError:
+        raise
+    except Exception as error:
+        # The client lets the errors of whatever HTTP library it is built on through.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CorpusError(
+            f"captioner '{name}' is not whole in the hub's local cache and cannot be fetched "
+            f"({reason}); fetch it where there is a network, or name a local folder"
+        ) from error
