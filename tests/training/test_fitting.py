@@ -4,8 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
-from lorastyle.training.fitting import train_fitting
+from lorastyle.config import TrainingConfig
+from lorastyle.training.cost import RESERVE, sample_cost
+from lorastyle.training.fitting import stack_that_fits, train_fitting
+
+MIB = 2**20
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 class Device:
@@ -40,6 +46,16 @@ def test_memory_runs_out_once_for_each_halving_and_never_again() -> None:
     assert device.stacks == [4, 4, 4, 4]
 
 
+@pytest.mark.parametrize(
+    ("at_most", "stacks"),
+    [(16, [16]), (15, [8, 8]), (12, [8, 8]), (7, [6, 5, 5]), (5, [4, 4, 4, 4]), (1, [1] * 16)],
+)
+def test_stacks_are_as_even_as_can_be(at_most: int, stacks: list[int]) -> None:
+    device = Device(room=16)
+    train_fitting(device.train, list(range(16)), at_most=at_most)
+    assert device.stacks == stacks
+
+
 def test_the_processors_own_memory_counts_too() -> None:
     def train(items: Sequence[int]) -> list[int]:
         if len(items) > 1:
@@ -58,3 +74,51 @@ def test_one_adapter_that_does_not_fit_is_an_error_and_so_is_anything_else() -> 
 
     with pytest.raises(RuntimeError, match="shapes"):
         train_fitting(broken, [1, 2], at_most=2)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PyTorch says of a GPU of 100 MiB, of which 60 are free and 10 kept unused by us."""
+    says = {
+        "mem_get_info": (60 * MIB, 100 * MIB),
+        "memory_reserved": 30 * MIB,
+        "memory_allocated": 20 * MIB,
+    }
+    for name, value in says.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    ("share", "room_mib", "dtype", "prior", "samples"),
+    [
+        (1.0, 70, torch.float32, {}, 3),
+        (0.9, 70, torch.bfloat16, {"prior_weight": 1.0}, 3),
+        (0.5, 30, torch.bfloat16, {"prior_weight": 1.0, "prior_batch": "paired"}, 6),
+        (0.1, 0, torch.float32, {"prior_batch": "paired"}, 3),
+    ],
+)
+def test_a_stack_is_cut_to_the_memory_that_is_this_processs(
+    unet: UNet2DConditionModel,
+    settings: TrainingConfig,
+    share: float,
+    room_mib: int,
+    dtype: torch.dtype,
+    prior: dict[str, object],
+    samples: int,
+) -> None:
+    settings = settings.model_copy(update=prior)
+    cost = sample_cost(dict(unet.config), settings, dtype=dtype)
+    one = cost.state_bytes + samples * cost.peak_bytes
+    fits = stack_that_fits(unet.to(dtype), settings, CUDA, share=share)
+    assert fits == max(1, int(room_mib * MIB * (1 - RESERVE) / one))
+    assert room_mib == 0 or (fits is not None and fits > 1)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_nothing_is_cut_on_a_processor_or_where_nothing_can_be_counted(
+    unet: UNet2DConditionModel, settings: TrainingConfig
+) -> None:
+    assert stack_that_fits(unet, settings, CPU) is None
+    unet.register_to_config(block_out_channels=(7, 9))
+    assert stack_that_fits(unet, settings, CUDA) is None
