@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.tiny import (  # noqa: F401  (fixtures)
+    planned_run,
+    tiny_base,
+    tiny_experiment,
+    trained,
+    trained_run,
+)
+
 if TYPE_CHECKING:
     from lorastyle.runs import Run
     from tests.wild import Painter

@@ -8,7 +8,6 @@ latents; tests hold it against that pipeline.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,41 +17,12 @@ from torch import Tensor
 
 from lorastyle.base.latents import encode_captions
 from lorastyle.base.loading import BaseModel
+from lorastyle.base.sampling_settings import Sampling
 from lorastyle.errors import ConfigError
 
 DECODED_TOGETHER = 4
 """Latents that the autoencoder decodes at once: at 512 pixels its decoder needs more memory an
 image than the U-Net."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Everything that images depend on besides the model, its adapter and the prompts.
-
-    Raises ConfigError for a value out of range.
-    """
-
-    seed: int = 0
-    n_steps: int = 30
-    guidance_scale: float = 7.5
-    """1 and below is without guidance, and half the work."""
-    negative_prompt: str = ""
-    """Stands in the unconditional half."""
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ConfigError(f"the seed is {self.seed}; it must be 0 or above")
-        if self.n_steps < 1:
-            raise ConfigError(f"{self.n_steps} sampling steps make no image; take 1 or more")
-        if not 0 <= self.guidance_scale < float("inf"):
-            raise ConfigError(
-                f"the guidance scale is {self.guidance_scale}; it must be a number of 0 or above"
-            )
-
-    @property
-    def is_guided(self) -> bool:
-        """Whether the U-Net sees an unconditional half too."""
-        return self.guidance_scale > 1
 
 
 def sampler(base: BaseModel) -> DDIMScheduler:

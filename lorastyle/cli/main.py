@@ -23,6 +23,7 @@ VERBS: Mapping[str, str] = {
     "ingest": "Add LoRA files from elsewhere to a run.",
     "search": "Find whose style a LoRA file has.",
     "compare": "Say what two LoRA files are to each other.",
+    "generate": "Make images with adapters of a run.",
     "export": "Write adapters of a run as LoRA files.",
     "inspect": "Say what a LoRA file or a run holds.",
     "store": "Check the adapters of a run, and say how they stand.",

@@ -8,7 +8,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from lorastyle.base.loading import load_base
-from lorastyle.base.sampling import Sampling, decode_latents, draw, initial_noise, sample
+from lorastyle.base.sampling import decode_latents, draw, initial_noise, sample
+from lorastyle.base.sampling_settings import Sampling
 from lorastyle.errors import ConfigError
 
 CAPTIONS = ["a red boat on a calm lake at dusk", "a woman in a blue hat at noon", "a painting"]
