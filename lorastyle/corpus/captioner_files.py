@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,12 @@ class CaptionerFiles:
     revision: str | None = None
 
     def identity(self) -> CaptionerIdentity:
-        """Reads all of the weights: a second or two for each gigabyte."""
-        hasher = hashlib.sha256()
+        """Reads all of the weights, once a process: a second or two for each gigabyte."""
+        files = []
         for name in sorted(files_to_load(self.name, _names(self.folder))):
-            hasher.update(f"{name}\0".encode())
-            with (self.folder / name).open("rb") as file:
-                hasher.update(hashlib.file_digest(file, "sha256").digest())
-        return CaptionerIdentity(self.name, hasher.hexdigest(), self.revision)
+            status = (self.folder / name).stat()
+            files.append((name, self.folder / name, status.st_size, status.st_mtime_ns))
+        return CaptionerIdentity(self.name, _hash_files(tuple(files)), self.revision)
 
 
 def find_captioner(name: str) -> CaptionerFiles:
@@ -137,6 +137,17 @@ def _read_config(found: CaptionerFiles) -> dict[str, Any]:
 
 def _names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.is_file()]
+
+
+@lru_cache(maxsize=8)
+def _hash_files(files: tuple[tuple[str, Path, int, int], ...]) -> str:
+    """Size and time tell a file that changed."""
+    hasher = hashlib.sha256()
+    for name, path, _, _ in files:
+        hasher.update(f"{name}\0".encode())
+        with path.open("rb") as file:
+            hasher.update(hashlib.file_digest(file, "sha256").digest())
+    return hasher.hexdigest()
 
 
 def _looks_like_hub_id(name: str) -> bool:

@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-
-from lorastyle.corpus.folder import Work
+from collections.abc import Iterable
 
 PARTICLES = frozenset(
     ("van", "von", "der", "den", "ter", "ten", "del", "della", "dos", "the", "and", "iii")
@@ -32,39 +29,12 @@ _BEFORE_NAME = (
 _LEFT_DANGLING = re.compile(r"(?:[\s,;:.\-]|\b(?:by|of|from|after|in|with|and|the|a|an))+$", re.I)
 
 
-@dataclass(frozen=True)
-class ScrubbedCaption:
-    """A caption that was changed, before and after."""
-
-    image_id: str
-    before: str
-    after: str
-
-
-def finish_captions(
-    works: Sequence[Work], template: str, scrub_words: Iterable[str] = ()
-) -> tuple[list[Work], list[ScrubbedCaption]]:
-    """Give every work its final caption; say which ones had to be scrubbed.
-
-    The names of *all* artists are taken out of every caption: that one painter
-    is likened to another is a hint as well. A caption of which nothing remains
-    becomes `template`, which is used as it is.
-    """
-    scrubber = name_pattern({work.artist for work in works}, scrub_words)
-    finished, touched = [], []
-    for work in works:
-        caption = scrub(work.caption, scrubber)
-        if caption != scrub(work.caption, None):
-            touched.append(ScrubbedCaption(work.image_id, work.caption, caption or template))
-        finished.append(replace(work, caption=caption or template))
-    return finished, touched
-
-
 def name_pattern(artists: Iterable[str], words: Iterable[str] = ()) -> re.Pattern[str] | None:
     """A pattern of artists' names, their telling parts, and `words`; None for none.
 
     It matches folded text (`fold`), whole words only, in any case, with any
-    separator between the parts of a name, and a possessive after it.
+    separator between the parts of a name, and a possessive after it. The group
+    `name` is the name alone, without what leads to it ("painted by").
     """
     phrases: set[tuple[str, ...]] = set()
     for artist in artists:
@@ -78,7 +48,7 @@ def name_pattern(artists: Iterable[str], words: Iterable[str] = ()) -> re.Patter
     alternatives = "|".join(r"[\s_.\-]+".join(map(re.escape, phrase)) for phrase in ordered)
     if not alternatives:
         return None
-    name = rf"(?<![^\W_])(?:{alternatives})(?:['’]s)?(?![^\W_])"
+    name = rf"(?<![^\W_])(?P<name>{alternatives})(?:['’]s)?(?![^\W_])"
     return re.compile(_BEFORE_NAME + name, re.IGNORECASE)
 
 
@@ -88,17 +58,27 @@ def scrub(caption: str, pattern: re.Pattern[str] | None) -> str:
     >>> scrub("A pond, painted by Claude Monet.", name_pattern(["claude_monet"]))
     'A pond'
     """
+    return scrub_naming(caption, pattern)[0]
+
+
+def scrub_naming(caption: str, pattern: re.Pattern[str] | None) -> tuple[str, tuple[str, ...]]:
+    """The same, and the names and words that were taken out, as they were written.
+
+    >>> scrub_naming("A pond, painted by Claude Monet.", name_pattern(["claude_monet"]))
+    ('A pond', ('Claude Monet',))
+    """
     text = " ".join(unicodedata.normalize("NFC", caption).split())
     if pattern is None or not pattern.search(fold(text)):
-        return text
-    kept, end = [], 0
+        return text, ()
+    kept, names, end = [], [], 0
     for match in pattern.finditer(fold(text)):
         kept.append(text[end : match.start()])
+        names.append(text[slice(*match.span("name"))])
         end = match.end()
     rest = re.sub(r"\s+", " ", "".join([*kept, text[end:]]))
     rest = re.sub(r"\s+([,;:.])", r"\1", re.sub(r"\(\s*\)", "", rest))
     rest = re.sub(r"[,;:]+([,;:.])", r"\1", rest)
-    return _LEFT_DANGLING.sub("", rest).strip(" ,;:")
+    return _LEFT_DANGLING.sub("", rest).strip(" ,;:"), tuple(names)
 
 
 def fold(text: str) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lorastyle.corpus.captions import ScrubbedCaption, finish_captions
+from lorastyle.corpus.caption_sources import CaptionSource, UsedCaption, finish_captions
+from lorastyle.corpus.descriptions import Describer, descriptions_path
 from lorastyle.corpus.folder import LeftOut, Work, count_images, folder_digest, read_folder
 from lorastyle.corpus.planning import choose_artists, make_catalogue, make_specs
 from lorastyle.corpus.procedural import write_corpus
@@ -22,21 +24,27 @@ from lorastyle.progress import progress
 from lorastyle.records import AdapterSpec, Role, digest
 from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically, write_parquet
 
+CAPTION_COLUMNS = ("image_id", "source", "found", "used", "touched")
+"""Of `captions.csv`, a line for each image of the catalogue."""
 DEFAULT_ARTISTS = 12
 """Procedural artists painted where the experiment does not say how many."""
 
 
-def plan(run: Run, *, image_size: int, force: bool = False) -> StageOutcome:
-    """Write `catalogue.parquet`, `plan.parquet`, `left_out.csv` and `scrubbed.csv`.
+def plan(
+    run: Run, *, image_size: int, force: bool = False, descriptions: Path | None = None
+) -> StageOutcome:
+    """Write `catalogue.parquet`, `plan.parquet`, `left_out.csv` and `captions.csv`.
 
     And `regularisation.parquet`, where training uses a folder of regularisation images.
     `image_size` is the side in pixels at which the base model sees images:
     procedural ones are painted so large, and smaller ones in a folder are left
-    out. Raises CorpusError for unusable images, ConfigError for a protocol that
-    the artists' works cannot fill, StageError where the inputs changed.
+    out. What a captioner says is kept in `descriptions`, by default in the run.
+    Raises CorpusError for unusable images or captioners, ConfigError for a
+    protocol that the artists' works cannot fill, StageError where the inputs changed.
     """
+    kept = descriptions_path(run) if descriptions is None else descriptions
     return carry_out(
-        run, "plan", _inputs(run, image_size), lambda: _plan(run, image_size), force=force
+        run, "plan", _inputs(run, image_size), lambda: _plan(run, image_size, kept), force=force
     )
 
 
@@ -72,9 +80,13 @@ def _inputs(run: Run, image_size: int) -> dict[str, Any]:
     training = experiment.training.model_dump(
         mode="json", include={"seed", "init_seed", "initialisation", "identifier"}
     )
+    # Where the folder lies is not what it holds: a moved copy is the same corpus.
+    apart = {"path", "metadata"}
+    if experiment.corpus.captioner is None:
+        # It came later, and what was planned before is not stale.
+        apart.add("captioner")
     inputs: dict[str, Any] = {
-        # Where the folder lies is not what it holds: a moved copy is the same corpus.
-        "corpus": experiment.corpus.model_dump(mode="json", exclude={"path", "metadata"}),
+        "corpus": experiment.corpus.model_dump(mode="json", exclude=apart),
         "protocol": experiment.protocol.model_dump(mode="json"),
         "training": training,
         "image_size": image_size,
@@ -93,7 +105,7 @@ def _folder_digest(run: Run) -> str:
     return folder_digest(source, run.experiment.corpus.metadata)
 
 
-def _plan(run: Run, image_size: int) -> dict[str, Any]:
+def _plan(run: Run, image_size: int, descriptions: Path) -> dict[str, Any]:
     experiment = run.experiment
     corpus = experiment.corpus
     if corpus.source == "procedural":
@@ -104,14 +116,16 @@ def _plan(run: Run, image_size: int) -> dict[str, Any]:
         works, min_works=corpus.min_works, artists=corpus.artists, n_artists=corpus.n_artists
     )
     left_out = left_out + artists_left_out
-    works, scrubbed = finish_captions(works, corpus.caption_template, corpus.scrub_words)
     catalogue = make_catalogue(works, experiment)
     specs = make_specs(catalogue, experiment)
     regularisation, pictures_left_out = plan_regularisation(run, catalogue, image_size)
     left_out = left_out + pictures_left_out
+    # Last: whatever else cannot be used is refused before hours of describing.
+    works, captions, captioned = _caption(run, works, descriptions)
+    catalogue = make_catalogue(works, experiment)
     rows = [{**spec.to_dict(), "split": spec.role.image_split.value} for spec in specs]
-    _write_table(run.directory / "left_out.csv", left_out, ("file", "reason"))
-    _write_table(run.directory / "scrubbed.csv", scrubbed, ("image_id", "before", "after"))
+    _write_table(run.directory / "left_out.csv", map(asdict, left_out), ("file", "reason"))
+    _write_table(run.directory / "captions.csv", map(_caption_row, captions), CAPTION_COLUMNS)
     if run.url is not None and corpus.source == "folder":
         _copy_images(_source(run), run.corpus_path, catalogue["path"])
     write_parquet(run.catalogue_path, catalogue)
@@ -122,11 +136,35 @@ def _plan(run: Run, image_size: int) -> dict[str, Any]:
         "n_adapters": len(specs),
         "adapters_by_role": {role.value: sum(spec.role is role for spec in specs) for role in Role},
         "n_left_out": len(left_out),
-        "n_scrubbed": len(scrubbed),
+        "n_scrubbed": sum(bool(caption.touched) for caption in captions),
         "catalogue": digest(catalogue.to_dict("records")),
         "plan": digest(rows),
+        **captioned,
         **regularisation,
     }
+
+
+def _caption(
+    run: Run, works: Sequence[Work], descriptions: Path
+) -> tuple[list[Work], list[UsedCaption], dict[str, Any]]:
+    """The works with their captions, where each comes from, and what to record of a captioner."""
+    corpus = run.experiment.corpus
+    describer = None
+    if corpus.captioner is not None:
+        describer = Describer(corpus.captioner, _source(run), descriptions)
+    works, captions = finish_captions(works, corpus.caption_template, corpus.scrub_words, describer)
+    if describer is None:
+        return works, captions, {}
+    sources = Counter(caption.source for caption in captions)
+    record = {
+        "captions_by_source": {source.value: sources[source] for source in CaptionSource},
+        "captioner": None if describer.identity is None else asdict(describer.identity),
+    }
+    return works, captions, record
+
+
+def _caption_row(caption: UsedCaption) -> dict[str, str]:
+    return {**asdict(caption), "touched": "; ".join(caption.touched)}
 
 
 def _paint(run: Run, image_size: int) -> None:
@@ -168,12 +206,10 @@ def _read_table(run: Run, path: Path) -> pd.DataFrame:
         ) from error
 
 
-def _write_table(
-    path: Path, records: Iterable[LeftOut | ScrubbedCaption], columns: Sequence[str]
-) -> None:
-    """A CSV for people to read: which files or captions are not as they were found."""
+def _write_table(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> None:
+    """A CSV for people to read: what became of files and captions."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(record) for record in records)
+    writer.writerows(rows)
     write_atomically(path, buffer.getvalue())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from lorastyle.base.unet_config import image_size_of
 from lorastyle.config import Experiment
+from lorastyle.corpus.descriptions import descriptions_path
 from lorastyle.corpus.stage import plan, read_plan
 from lorastyle.distributed.dask_scheduler import pass_scheduler
 from lorastyle.distributed.fleet import train
@@ -77,7 +78,9 @@ def _prepared(run: Run, rank: int, session: Session) -> str:
     below = Run.create(
         run.rank_location(rank), experiment_at_rank(run.experiment, rank), force=True
     )
-    plan(below, image_size=image_size_of(below.experiment.base))
+    # Described once: a captioner says the same of the same images.
+    kept = descriptions_path(run)
+    plan(below, image_size=image_size_of(below.experiment.base), descriptions=kept)
     _refuse_other_plan(run, below)
     train(below, session=session)
     bring_up_to_date(below, pass_scheduler(session))

@@ -32,7 +32,7 @@ IMAGES = ("corpus", "regularisation")
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "plan": (
         *("catalogue.parquet", "plan.parquet", "regularisation.parquet"),
-        *("left_out.csv", "scrubbed.csv"),
+        *("left_out.csv", "captions.csv"),
         *IMAGES,
     ),
     "embed": ("embedding",),

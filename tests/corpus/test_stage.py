@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lorastyle.config import parse_experiment
 from lorastyle.corpus import stage
+from lorastyle.corpus.captioner import Captioner, load_captioner
 from lorastyle.corpus.stage import corpus_root, plan, read_catalogue, read_plan
 from lorastyle.errors import ConfigError, StageError
 from lorastyle.records import Role
@@ -49,9 +52,17 @@ def test_a_folder_becomes_a_catalogue_and_a_plan(make_folder, run_of, paint):
         "lowry/",
         "monet/tiny.png",
     }
-    assert read_csv(run.directory / "scrubbed.csv") == [
-        {"image_id": "degas/000.png", "before": "a dancer by Degas", "after": "a dancer"}
-    ]
+    captions = {row["image_id"]: row for row in read_csv(run.directory / "captions.csv")}
+    assert list(captions) == list(catalogue["image_id"])
+    assert captions["degas/000.png"] == {
+        "image_id": "degas/000.png",
+        "source": "own",
+        "found": "a dancer by Degas",
+        "used": "a dancer",
+        "touched": "Degas",
+    }
+    assert {row["source"] for row in captions.values()} == {"own", "template"}
+    assert outcome.outputs["n_scrubbed"] == 1
 
 
 def test_the_plans_table_names_the_split_of_each_adapter(make_folder, run_of):
@@ -122,6 +133,89 @@ def test_no_artist_name_reaches_a_caption(make_folder, run_of):
     plan(run, image_size=8)
     captions = " ".join(read_catalogue(run)["caption"]).lower()
     assert not {"claude", "monet", "edgar", "degas"} & set(captions.split())
+
+
+def test_what_nobody_described_is_described_by_the_captioner(make_folder, run_of, tiny_blip):
+    root = make_folder({"claude_monet": 14, "edgar_degas": 14, "lowry": 3})
+    (root / "edgar_degas" / "000.txt").write_text("a dancer")
+    run = run_of(root, corpus={"captioner": str(tiny_blip)})
+    outcome = plan(run, image_size=8)
+    captions = {row["image_id"]: row for row in read_csv(run.directory / "captions.csv")}
+    said = load_captioner(str(tiny_blip))
+    for image_id in ("claude_monet/000.png", "edgar_degas/013.png"):
+        with Image.open(root / image_id) as image:
+            assert captions[image_id]["found"] == said.describe([image])[0]
+    monets = [row for row in captions.values() if "monet" in row["found"]]
+    assert len(monets) == outcome.outputs["n_scrubbed"] > 0
+    assert all("monet" not in row["used"] and "monet" in row["touched"] for row in monets)
+    catalogue = read_catalogue(run).set_index("image_id")
+    assert dict(catalogue["caption"]) == {name: row["used"] for name, row in captions.items()}
+    # Artists that are left out are not looked at.
+    assert len((run.directory / "descriptions.jsonl").read_text().splitlines()) == 27
+    assert outcome.outputs["captions_by_source"] == {"own": 1, "captioner": 27, "template": 0}
+    assert outcome.outputs["captioner"]["sha256"] == said.identity.sha256
+    assert plan(run, image_size=8).skipped
+
+
+def test_an_interrupted_plan_goes_on_where_it_was(make_folder, run_of, tiny_blip, monkeypatch):
+    run = run_of(make_folder({"a": 14, "b": 14}), corpus={"captioner": str(tiny_blip)})
+    describe, shown = Captioner.describe, []
+
+    def interrupted(self, images, *rest):
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+        shown.append(len(images))
+        return describe(self, images, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Captioner, "describe", interrupted)
+        plan(run, image_size=8)
+    assert run.manifest("plan") is None
+
+    def counting(self, images, *rest):
+        shown.append(len(images))
+        return describe(self, images, *rest)
+
+    monkeypatch.setattr(Captioner, "describe", counting)
+    plan(run, image_size=8)
+    assert sum(shown) == 28
+
+
+def test_a_captioner_that_nobody_needs_is_not_looked_for(make_folder, run_of):
+    root = make_folder({"a": 14, "b": 14})
+    for path in root.rglob("*.png"):
+        path.with_suffix(".txt").write_text(f"a pond {path.stem}")
+    run = run_of(root, corpus={"captioner": "nobody/nothing"})
+    outcome = plan(run, image_size=8)
+    assert outcome.outputs["captions_by_source"] == {"own": 28, "captioner": 0, "template": 0}
+    assert outcome.outputs["captioner"] is None
+
+
+def test_a_protocol_that_cannot_be_filled_is_refused_before_anything_is_described(
+    make_folder, run_of
+):
+    settings = {"corpus": {"captioner": "nobody/nothing"}, "protocol": {"train": 200}}
+    with pytest.raises(ConfigError, match="of which 200 sets"):
+        plan(run_of(make_folder({"a": 14, "b": 14}), **settings), image_size=8)
+
+
+def test_a_plan_made_before_there_were_captioners_is_current(make_folder, run_of):
+    run = run_of(make_folder({"a": 14, "b": 14}))
+    outcome = plan(run, image_size=8)
+    manifest = json.loads(run.manifest_path("plan").read_text())
+    assert "captioner" not in manifest["inputs"]["corpus"]
+    assert set(outcome.outputs) == {
+        *("n_images", "n_artists", "n_adapters", "adapters_by_role", "n_left_out", "n_scrubbed"),
+        *("catalogue", "plan"),
+    }
+
+
+def test_a_plan_without_a_captioner_is_stale_once_there_is_one(make_folder, run_of, tmp_path):
+    root = make_folder({"a": 14, "b": 14})
+    plan(run_of(root), image_size=8)
+    (tmp_path / "run" / "config.yaml").unlink()
+    with pytest.raises(StageError, match=r"\(corpus\)"):
+        plan(run_of(root, corpus={"captioner": "nobody/nothing"}), image_size=8)
 
 
 def test_a_procedural_corpus_is_painted_into_the_run(tmp_path):

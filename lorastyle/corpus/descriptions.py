@@ -1,0 +1,105 @@
+"""What a captioner said of each picture, kept as it is said: nothing is described twice.
+
+Describing ten thousand images takes a GPU minutes and a processor hours, and may be interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorastyle.corpus.captioner import BATCH_SIZE, SEARCH, Captioner, load_captioner
+from lorastyle.corpus.captioner_files import CaptionerIdentity, find_captioner
+from lorastyle.corpus.folder import Work
+from lorastyle.pictures import read_picture
+from lorastyle.progress import Progress, progress
+from lorastyle.records import digest
+from lorastyle.runs import Run
+
+
+def descriptions_path(run: Run) -> Path:
+    """Where descriptions are kept: on this machine, also for a run in a bucket."""
+    return run.directory / "descriptions.jsonl"
+
+
+@dataclass
+class Describer:
+    """Describes works with a captioner, which is not even looked for until there are some."""
+
+    captioner: str
+    """A folder or hub id."""
+    root: Path
+    """The works' paths are relative to it."""
+    kept: Path
+    """A file of JSON lines."""
+    identity: CaptionerIdentity | None = None
+    """Which captioner it was, once it has described."""
+
+    def __call__(self, works: Sequence[Work]) -> list[str]:
+        """A text for each work, as kept or new.
+
+        Raises CorpusError for a captioner that cannot be loaded and an image that cannot be read.
+        """
+        self.identity = find_captioner(self.captioner).identity()
+        key = _key(self.identity)
+        said = read_descriptions(self.kept, key)
+        missing = [work for work in works if work.content_hash not in said]
+        if missing:
+            captioner = load_captioner(self.captioner)
+            with progress("captions", len(missing), "images") as shown:
+                said |= self._describe(captioner, missing, key, shown)
+        return [said[work.content_hash] for work in works]
+
+    def _describe(
+        self, captioner: Captioner, works: Sequence[Work], key: str, shown: Progress
+    ) -> dict[str, str]:
+        said: dict[str, str] = {}
+        for start in range(0, len(works), BATCH_SIZE):
+            batch = works[start : start + BATCH_SIZE]
+            texts = captioner.describe([read_picture(self.root / work.path) for work in batch])
+            new = {work.content_hash: text for work, text in zip(batch, texts, strict=True)}
+            _append(self.kept, key, new)
+            said |= new
+            shown.advance(len(batch))
+        return said
+
+
+def read_descriptions(path: Path, key: str) -> dict[str, str]:
+    """What was kept under a key, by content hash.
+
+    Lines that are no record are passed over: a process that was killed may leave half of one.
+    """
+    if not path.exists():
+        return {}
+    said: dict[str, str] = {}
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+            if record["captioner"] == key:
+                said[str(record["content_hash"])] = str(record["caption"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return said
+
+
+def _append(path: Path, key: str, said: Mapping[str, str]) -> None:
+    records = ({"captioner": key, "content_hash": of, "caption": said[of]} for of in said)
+    lines = "".join(f"{json.dumps(record)}\n" for record in records).encode()
+    with path.open("ab+") as file:
+        if file.tell() and not _ends_with_a_line(file.fileno(), file.tell()):
+            lines = b"\n" + lines
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _ends_with_a_line(descriptor: int, size: int) -> bool:
+    return os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def _key(identity: CaptionerIdentity) -> str:
+    """What a text depends on besides the picture. Not the name: a folder may have moved."""
+    return digest([identity.sha256, SEARCH])
