@@ -1,0 +1,1 @@
+"""Training throughput: stacks of adapters beside a lean loop of diffusers and PEFT."""
