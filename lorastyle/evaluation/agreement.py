@@ -8,12 +8,16 @@ forms take the labellings of all k-means seeds at once. The tests hold them to s
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+
+ROUNDING = 1e-12
+"""Sums of entropies below it are zero."""
 
 
 def encode(labels: ArrayLike) -> IntArray:
@@ -43,14 +47,12 @@ def contingencies(truth: IntArray, found: IntArray) -> IntArray:
 
 def adjusted_rand_indices(tables: IntArray) -> FloatArray:
     """`adjusted_rand_index` of each contingency table: (m, n_truth, n_found) to (m,)."""
-    together = _pairs(tables).sum(axis=(1, 2))
-    pairs_truth = _pairs(tables.sum(axis=2)).sum(axis=1)
-    pairs_found = _pairs(tables.sum(axis=1)).sum(axis=1)
-    expected = pairs_truth * pairs_found / np.maximum(_pairs(tables.sum(axis=(1, 2))), 1)
-    largest = (pairs_truth + pairs_found) / 2
-    # Both put everything together, or everything apart: they are the same partition.
-    same = largest == expected
-    return np.where(same, 1.0, (together - expected) / np.where(same, 1.0, largest - expected))
+    return _adjusted(
+        _pairs(tables).sum(axis=(1, 2)),
+        _pairs(tables.sum(axis=2)).sum(axis=1),
+        _pairs(tables.sum(axis=1)).sum(axis=1),
+        _pairs(tables.sum(axis=(1, 2))),
+    )
 
 
 def normalized_mutual_informations(tables: IntArray) -> FloatArray:
@@ -64,6 +66,41 @@ def normalized_mutual_informations(tables: IntArray) -> FloatArray:
     # Two labellings with one label each are the same partition.
     same = entropies == 0
     return np.where(same, 1.0, np.clip(2 * shared / np.where(same, 1.0, entropies), 0.0, 1.0))
+
+
+def without_each_truth(tables: IntArray) -> tuple[FloatArray, FloatArray]:
+    """ARI and NMI again, without the items of each true label in turn.
+
+    Shapes: tables (m, n_truth, n_found), results (m, n_truth). What was found of the other items
+    stays as it was. Raises ValueError below three labels: of one no agreement can be told.
+    """
+    if tables.shape[1] < 3:
+        raise ValueError(f"{tables.shape[1]} labels are too few to leave one out; at least 3")
+    of_label, of_cluster = tables.sum(axis=2), tables.sum(axis=1)
+    left = of_cluster[:, None] - tables
+    n_left = of_label.sum(axis=1, keepdims=True) - of_label
+
+    def without(each: IntArray | FloatArray) -> IntArray | FloatArray:
+        return np.asarray(each.sum(axis=1, keepdims=True) - each)
+
+    ari = _adjusted(
+        without(_pairs(tables).sum(axis=2)),
+        without(_pairs(of_label)),
+        _pairs(left).sum(axis=2),
+        _pairs(n_left),
+    )
+    logs = _x_log_x(int(n_left.max()) + int(of_label.max()))
+    truth, found, joint = (
+        np.log(n_left) - total / n_left
+        for total in (
+            without(logs[of_label]),
+            logs[left].sum(axis=2),
+            without(logs[tables].sum(axis=2)),
+        )
+    )
+    same = truth + found <= ROUNDING
+    shared = 2 * (truth + found - joint) / np.where(same, 1.0, truth + found)
+    return ari, np.where(same, 1.0, np.clip(shared, 0.0, 1.0))
 
 
 def adjusted_rand_index(truth: IntArray, found: IntArray) -> float:
@@ -85,6 +122,23 @@ def normalized_mutual_information(truth: IntArray, found: IntArray) -> float:
     0.0
     """
     return float(normalized_mutual_informations(contingencies(truth, found[None]))[0])
+
+
+def _adjusted(
+    together: NDArray[Any], pairs_truth: NDArray[Any], pairs_found: NDArray[Any], pairs: IntArray
+) -> FloatArray:
+    """The index, from how many pairs are together in both, in each, and at all."""
+    expected = pairs_truth * pairs_found / np.maximum(pairs, 1)
+    largest = (pairs_truth + pairs_found) / 2
+    # Both put everything together, or everything apart: they are the same partition.
+    same = largest == expected
+    return np.where(same, 1.0, (together - expected) / np.where(same, 1.0, largest - expected))
+
+
+def _x_log_x(most: int) -> FloatArray:
+    """Of 0, 1, ... `most`: each times its logarithm."""
+    counts = np.arange(1, most + 1)
+    return np.concatenate([[0.0], counts * np.log(counts)])
 
 
 def _pairs(counts: IntArray) -> IntArray:

@@ -31,8 +31,8 @@ from lorastyle.records import Role
 ImageLoader = Callable[[str, int], NDArray[np.uint8]]
 """From a catalogue path and a side in pixels to an image (side, side, 3)."""
 
-GENERATED = ("orig_gen", "gen_orig", "gen_gen")
-"""[gallery]_[query]: comparisons that need images made by the adapters."""
+SCENARIOS = ("orig_orig", "orig_gen", "gen_orig", "gen_gen")
+"""[gallery]_[query]: features of the training images, or of images made by the adapters."""
 NOT_GENERATED = "no images were generated with the adapters of this run"
 
 
@@ -77,14 +77,31 @@ def feature_vectors(vectors: FloatArray, table: pd.DataFrame, task: Task) -> Tas
 
 
 def feature_entry(
-    vectors: FloatArray, table: pd.DataFrame, settings: ProtocolSettings
+    vectors: FloatArray,
+    table: pd.DataFrame,
+    settings: ProtocolSettings,
+    generated: FloatArray | None = None,
 ) -> tuple[dict[str, Any], Mapping[str, RetrievalScores]]:
-    """`{"clustering": {...}, "retrieval": {"orig_orig": {...}}}` and the single queries' scores."""
+    """`{"clustering": {...}, "retrieval": {SCENARIO: {...}}}` and the single queries' scores.
+
+    `vectors` (n_adapters, dimension) are of the images the adapters were trained on,
+    `generated` of images that they made. The scenarios that need those are absent without
+    them. The queries' scores are those of `orig_orig`.
+    """
     clusters = feature_vectors(vectors, table, "clustering")
-    gallery = feature_vectors(vectors, table, "retrieval")
     clustering = clustering_entry(clusters, settings)
-    retrieval, queries = retrieval_entry(gallery, settings, "cosine")
     clustering |= absences("clustering", clustering, clusters)
-    retrieval |= absences("retrieval", retrieval, gallery)
-    absent = dict.fromkeys((f"{pair}_reason" for pair in GENERATED), NOT_GENERATED)
-    return {"clustering": clustering, "retrieval": {"orig_orig": retrieval, **absent}}, queries
+    sources = {"orig": vectors} | ({} if generated is None else {"gen": generated})
+    tasks = {name: feature_vectors(each, table, "retrieval") for name, each in sources.items()}
+    retrieval: dict[str, Any] = {}
+    queries: Mapping[str, RetrievalScores] = {}
+    for scenario in SCENARIOS:
+        gallery, _, asked = scenario.partition("_")
+        if not {gallery, asked} <= tasks.keys():
+            retrieval[f"{scenario}_reason"] = NOT_GENERATED
+            continue
+        task = TaskVectors(tasks[gallery].fit, tasks[asked].held_out)
+        entry, scores = retrieval_entry(task, settings, "cosine")
+        retrieval[scenario] = entry | absences("retrieval", entry, task)
+        queries = queries or scores
+    return {"clustering": clustering, "retrieval": retrieval}, queries

@@ -12,7 +12,8 @@ the paper and we report a spread over seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,9 @@ from lorastyle.evaluation.agreement import (
     contingencies,
     encode,
     normalized_mutual_informations,
+    without_each_truth,
 )
+from lorastyle.evaluation.intervals import Interval, jackknife_interval
 from lorastyle.evaluation.kmeans import k_means
 from lorastyle.evaluation.labelled import FloatArray, LabelledVectors
 from lorastyle.evaluation.squares import nearest_centroids
@@ -30,6 +33,8 @@ from lorastyle.evaluation.squares import nearest_centroids
 IntArray = NDArray[np.int64]
 FIT = "train"
 """Name of the fit set among the results."""
+FEWEST_ARTISTS = 3
+"""Of a held-out set that is given an interval: one is left out, and two must be told apart."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,22 @@ class SeedScores:
 
 @dataclass(frozen=True)
 class ClusteringScore:
-    """Agreement of clusters with artists, in fractions of one."""
+    """Agreement of clusters with artists, in fractions of one.
+
+    `intervals` are those of the means, over artists (`intervals.py`): for held-out sets of at
+    least three.
+    """
 
     ari: Spread
     nmi: Spread
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, dict[str, float]]:
-        return {"ari": self.ari.to_dict(), "nmi": self.nmi.to_dict()}
+    def to_dict(self) -> dict[str, Any]:
+        """`{"ari": {"mean", "std"}, "nmi": {...}, "ci": {"ari": [low, high], "nmi": [...]}}`."""
+        found: dict[str, Any] = {"ari": self.ari.to_dict(), "nmi": self.nmi.to_dict()}
+        if self.intervals:
+            found["ci"] = {name: list(ends) for name, ends in self.intervals.items()}
+        return found
 
 
 def fit_centroids(vectors: FloatArray, n_clusters: int, seed: int) -> tuple[IntArray, FloatArray]:
@@ -91,25 +105,45 @@ def seed_scores(
 
     All sets of one seed are judged by the same centroids. Empty sets are left out.
     """
-    clusters = k_means(fit.vectors, len(np.unique(fit.artists)), range(n_seeds))
-    scores = {FIT: _agreement(fit.artists, clusters.labels)}
-    for name, part in held_out.items():
-        if len(part):
-            labels = nearest_centroids(part.vectors, clusters.centroids)
-            scores[name] = _agreement(part.artists, labels)
-    return scores
+    return {name: _agreement(tables) for name, tables in _tables(fit, held_out, n_seeds).items()}
 
 
 def cluster_scores(
     fit: LabelledVectors, held_out: Mapping[str, LabelledVectors], n_seeds: int
 ) -> dict[str, ClusteringScore]:
-    """`seed_scores` as means and deviations over seeds."""
+    """`seed_scores` as means and deviations over seeds, with intervals over artists."""
     return {
-        name: ClusteringScore(Spread.of(scores.ari), Spread.of(scores.nmi))
-        for name, scores in seed_scores(fit, held_out, n_seeds).items()
+        name: _score(tables, held_out=name != FIT)
+        for name, tables in _tables(fit, held_out, n_seeds).items()
     }
 
 
-def _agreement(artists: NDArray[np.str_], labels: IntArray) -> SeedScores:
-    tables = contingencies(encode(artists), labels)
+def _tables(
+    fit: LabelledVectors, held_out: Mapping[str, LabelledVectors], n_seeds: int
+) -> dict[str, IntArray]:
+    """How many adapters of each artist are in each cluster: (n_seeds, n_artists, n_clusters)."""
+    clusters = k_means(fit.vectors, len(np.unique(fit.artists)), range(n_seeds))
+    tables = {FIT: contingencies(encode(fit.artists), clusters.labels)}
+    for name, part in held_out.items():
+        if len(part):
+            labels = nearest_centroids(part.vectors, clusters.centroids)
+            tables[name] = contingencies(encode(part.artists), labels)
+    return tables
+
+
+def _agreement(tables: IntArray) -> SeedScores:
     return SeedScores(adjusted_rand_indices(tables), normalized_mutual_informations(tables))
+
+
+def _score(tables: IntArray, *, held_out: bool) -> ClusteringScore:
+    scores = _agreement(tables)
+    ari, nmi = Spread.of(scores.ari), Spread.of(scores.nmi)
+    # The clusters are the fit adapters' own: without an artist they would be others.
+    if not held_out or tables.shape[1] < FEWEST_ARTISTS:
+        return ClusteringScore(ari, nmi)
+    without = [each.mean(axis=0) for each in without_each_truth(tables)]
+    ends = (
+        jackknife_interval(score.mean, each)
+        for score, each in zip((ari, nmi), without, strict=True)
+    )
+    return ClusteringScore(ari, nmi, dict(zip(("ari", "nmi"), ends, strict=True)))

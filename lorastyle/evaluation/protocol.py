@@ -16,7 +16,7 @@ from lorastyle.embedding.style_space import Rows, StyleSpace, Task, space_of
 from lorastyle.errors import TooFewAdaptersError
 from lorastyle.evaluation.clustering import cluster_scores
 from lorastyle.evaluation.labelled import LabelledVectors, TaskVectors
-from lorastyle.evaluation.retrieval import Metric, RetrievalScores, retrieve
+from lorastyle.evaluation.retrieval import Metric, RetrievalScores, intervals, retrieve
 from lorastyle.records import UNLABELLED, Role
 
 HELD_OUT: Mapping[Task, Mapping[str, Role]] = {
@@ -114,7 +114,12 @@ def _labelled(space: StyleSpace, rows: Rows) -> Rows:
 
 def labelled_vectors(space: StyleSpace, role: Role, *, calibrated: bool = True) -> LabelledVectors:
     """Scores of the adapters of a role whose artist is known; of `train`, those the PCA saw."""
-    rows = _labelled(space, space.rows(role))
+    return labelled_rows(space, space.rows(role), calibrated=calibrated)
+
+
+def labelled_rows(space: StyleSpace, rows: Rows, *, calibrated: bool = True) -> LabelledVectors:
+    """Scores of those of the rows whose artist is known."""
+    rows = _labelled(space, rows)
     scores = space.scores(rows, calibrated=calibrated)
     return LabelledVectors(scores, space.artists(rows).astype(np.str_))
 
@@ -139,12 +144,16 @@ def clustering_entry(vectors: TaskVectors, settings: ProtocolSettings) -> dict[s
 def retrieval_entry(
     vectors: TaskVectors, settings: ProtocolSettings, metric: Metric
 ) -> tuple[dict[str, Any], dict[str, RetrievalScores]]:
-    """`{"val|test": {"map", ...}, "uncalibrated": {...}}`, and the scores of single queries.
+    """`{"val|test": {"map", ..., "ci"}, "uncalibrated": {...}}`, and the scores of single queries.
 
     The second is named like the first: `val`, `test`, `uncalibrated/val`, ...
     """
     scores = retrieve(vectors.fit, vectors.parts, settings.top_k, metric)
-    means = {name: score.to_dict() for name, score in scores.items() if score.n_queries}
+    means = {
+        name: score.to_dict() | intervals(score, vectors.parts[name].artists)
+        for name, score in scores.items()
+        if score.n_queries
+    }
     return _nest(means), scores
 
 

@@ -22,10 +22,18 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from lorastyle.errors import TooFewAdaptersError
+from lorastyle.evaluation.intervals import bootstrap_means
 from lorastyle.evaluation.labelled import FloatArray, LabelledVectors
 
 Metric = Literal["euclidean", "cosine"]
 BoolArray = NDArray[np.bool_]
+
+SCORES: Mapping[str, str] = {
+    "map": "average_precision",
+    "map_at_k": "average_precision_at_k",
+    "recall_at_k": "recall_at_k",
+}
+"""Names of the means, and of the single queries' values."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,31 @@ class RetrievalScores:
                 f"none of {len(self.average_precision)} queries has an artist in the gallery; "
                 "train gallery adapters of the queries' artists"
             )
-        return {
-            "map": float(self.average_precision[self.answerable].mean()),
-            "map_at_k": float(self.average_precision_at_k[self.answerable].mean()),
-            "recall_at_k": float(self.recall_at_k[self.answerable].mean()),
-            "n_queries": self.n_queries,
+        means = {
+            name: float(getattr(self, values)[self.answerable].mean())
+            for name, values in SCORES.items()
         }
+        return {**means, "n_queries": self.n_queries}
+
+
+def intervals(scores: RetrievalScores, artists: NDArray[np.str_]) -> dict[str, Any]:
+    """How sure the means are: `{"ci": {"map": [low, high], ...}, "ci_queries": {...}}`.
+
+    `ci` draws the queries' artists again, `ci_queries` the queries as if they were independent
+    (`intervals.py`). `artists` (n_queries,) are theirs. Of one artist there is no interval.
+    """
+    answerable = scores.answerable
+    artists = artists[answerable]
+    if len(np.unique(artists)) < 2:
+        return {}
+    values = [getattr(scores, name)[answerable] for name in SCORES.values()]
+    groups = {"ci": artists, "ci_queries": np.arange(len(artists))}
+    return {
+        kind: dict(
+            zip(SCORES, bootstrap_means(np.stack(values, axis=1), each).tolist(), strict=True)
+        )
+        for kind, each in groups.items()
+    }
 
 
 def distances(queries: FloatArray, gallery: FloatArray, metric: Metric) -> FloatArray:

@@ -2,7 +2,7 @@
 
 Writes, in `run.evaluation_path`:
 
-- `metrics.json`: clustering, retrieval, features, protocol; see docs/formats.md.
+- `metrics.json`: clustering, retrieval, features, similarity, floor, protocol; see docs/formats.md.
   Fractions of one, never NaN; what could not be computed is absent and `NAME_reason` stands beside
   it, or in `reasons` for a whole entry.
 - `curves.parquet`: representation, sub_network, n_components, ari_mean, ari_std, nmi_mean, nmi_std,
@@ -12,25 +12,29 @@ Writes, in `run.evaluation_path`:
 - `queries.parquet`: representation, sub_network (empty for image features, which are named in
   `feature`), calibrated, adapter_id, artist, role, average_precision, average_precision_at_k,
   recall_at_k.
+- `calibration.parquet`: see `drift.calibration_table`. `similarity.parquet`: see
+  `likeness.similarity_table`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from lorastyle.adapters.module_sets import expand
-from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.style_space import Task
-from lorastyle.errors import StageError
-from lorastyle.evaluation.baselines import adapter_features, encode_catalogue, feature_entry
 from lorastyle.evaluation.chosen import fitted, grams_of
 from lorastyle.evaluation.curves import CLUSTERING_COLUMNS, CURVE_COLUMNS, RETRIEVAL_COLUMNS, merged
+from lorastyle.evaluation.drift import calibration_summary, calibration_table
+from lorastyle.evaluation.findings import Findings
+from lorastyle.evaluation.floor import floor_section
+from lorastyle.evaluation.image_features import feature_names, measure_features
+from lorastyle.evaluation.intervals import LEVEL, N_RESAMPLES, SEED
+from lorastyle.evaluation.likeness import similarity_section, similarity_table
 from lorastyle.evaluation.protocol import HELD_OUT, ProtocolSettings, Setting
 from lorastyle.evaluation.selection import (
     Choice,
@@ -40,27 +44,13 @@ from lorastyle.evaluation.selection import (
     setting_curves,
 )
 from lorastyle.evaluation.swept import FinishedSweep, SweptSetting, finished_sweep, own_setting
-from lorastyle.evaluation.weights import label_queries, query_table, score_table, weight_entries
+from lorastyle.evaluation.weights import query_table, score_table, weight_entries
 from lorastyle.features.contract import image_feature
-from lorastyle.progress import Progress, progress
+from lorastyle.progress import progress
 from lorastyle.records import UNLABELLED, Role, digest
-from lorastyle.runs import Run, StageOutcome, carry_out, write_json, write_parquet
+from lorastyle.runs import Run, StageOutcome, carry_out, write_json
 
-
-@dataclass
-class Findings:
-    """What the stage collects before it writes anything."""
-
-    clustering: dict[str, Any] = field(default_factory=dict)
-    retrieval: dict[str, Any] = field(default_factory=dict)
-    features: dict[str, Any] = field(default_factory=dict)
-    absent: dict[str, str] = field(default_factory=dict)
-    curves: list[pd.DataFrame] = field(default_factory=list)
-    scores: list[pd.DataFrame] = field(default_factory=list)
-    queries: list[pd.DataFrame] = field(default_factory=list)
-
-    def entries(self, task: Task) -> dict[str, Any]:
-        return self.clustering if task == "clustering" else self.retrieval
+NO_FEATURE = "there is no image feature to compare the weights with"
 
 
 def evaluate(run: Run, *, force: bool = False) -> StageOutcome:
@@ -93,22 +83,23 @@ def _evaluate(run: Run, swept: FinishedSweep | None) -> dict[str, Any]:
     grams = GramSet.load(run.embedding_path)
     findings = Findings()
     settings, findings.absent = _settings(run, grams, swept)
-    n_features = len(run.experiment.evaluation.features) if run.is_planned else 0
-    n_items = len(settings) + n_features
+    n_items = len(settings) + len(feature_names(run))
     with progress("evaluate", n_items, "methods") as shown:
         for setting in settings:
             _measure_weights(run, setting, grams, swept, findings)
             shown.advance()
-        _measure_features(run, grams.table, findings, shown)
+        measure_features(run, grams.table, findings, shown)
     metrics = {
         "clustering": findings.clustering,
         "retrieval": findings.retrieval,
         "features": findings.features,
+        "similarity": _similarity(run, settings, grams, swept, findings),
+        "floor": floor_section(grams.table, run.experiment),
         "protocol": _protocol(run, grams.table),
     }
     if findings.absent:
         metrics["reasons"] = findings.absent
-    _write_tables(run.evaluation_path, findings)
+    findings.write_tables(run.evaluation_path)
     write_json(run.metrics_path, metrics)
     return {
         "metrics": digest(metrics),
@@ -165,6 +156,13 @@ def _measure_weights(
         findings.entries(task)[setting.key] = entry
     for task, reason in setting.absent.items():
         findings.absent[f"{task}/{setting.key}"] = reason
+    for task, space in setting.spaces.items():
+        summary = calibration_summary(space, entries[task]["n_components"])
+        entries[task]["calibration_diagnostics"] = summary
+    share = grams.share(wanted.sub_network)
+    if math.isfinite(share):
+        findings.shares[setting.key] = share
+    findings.calibration.append(calibration_table(setting))
     findings.curves.append(_with_name(setting, _chosen_curve(curves, choices)))
     findings.scores.append(score_table(setting))
     findings.queries.append(query_table(setting, queries))
@@ -186,33 +184,26 @@ def _with_name(setting: Setting, curve: pd.DataFrame) -> pd.DataFrame:
     return curve.assign(**names)[[*names, *CURVE_COLUMNS]]
 
 
-def _measure_features(run: Run, table: pd.DataFrame, findings: Findings, shown: Progress) -> None:
-    """Image features of exactly the adapters whose weights were compared."""
-    from lorastyle.base.images import load_image
-
-    names = run.experiment.evaluation.features if run.is_planned else ()
-    if not names:
-        return
-    catalogue, root = read_catalogue(run), corpus_root(run)
-    run.fetch_all(root / path for path in catalogue["path"])
-    images_by_adapter = {spec.adapter_id: spec.image_ids for spec in read_plan(run)}
-    unplanned = set(table["adapter_id"]) - images_by_adapter.keys()
-    if unplanned:
-        raise StageError(
-            f"{len(unplanned)} embedded adapters are not in the plan, first {min(unplanned)!r}; "
-            "embed the run again"
-        )
-    images_of = [images_by_adapter[name] for name in table["adapter_id"]]
-    for name in names:
-        feature = image_feature(name)
-        encoded = encode_catalogue(
-            feature, catalogue, lambda path, size: load_image(root / path, size)
-        )
-        vectors = adapter_features(encoded, list(catalogue["image_id"]), images_of)
-        entry, queries = feature_entry(vectors, table, ProtocolSettings.of(run.experiment))
-        findings.features[name] = entry
-        findings.queries.append(label_queries(table, queries).assign(feature=name))
-        shown.advance()
+def _similarity(
+    run: Run,
+    settings: Sequence[SweptSetting],
+    grams: GramSet,
+    swept: FinishedSweep | None,
+    findings: Findings,
+) -> dict[str, Any]:
+    """The best setting's embedding beside the image features'."""
+    pick = swept.pick("clustering") if swept is not None else None
+    best = pick.setting.key if pick is not None else findings.best()
+    if best is None or not findings.feature_vectors:
+        return {"reason": "there is no style space" if best is None else NO_FEATURE}
+    (wanted,) = (setting for setting in settings if setting.key == best)
+    setting = fitted(run, wanted, grams if wanted.is_own else grams_of(run, wanted))
+    # That of retrieval was fitted on all train adapters.
+    space = setting.spaces.get("retrieval") or setting.spaces["clustering"]
+    names = grams.table["adapter_id"].tolist()
+    table = similarity_table(best, space, findings.feature_vectors, names)
+    findings.similarity.append(table)
+    return similarity_section(best, space, table)
 
 
 def _protocol(run: Run, table: pd.DataFrame) -> dict[str, Any]:
@@ -223,12 +214,6 @@ def _protocol(run: Run, table: pd.DataFrame) -> dict[str, Any]:
         "adapters_per_role": {role.value: int(counts.get(role.value, 0)) for role in Role},
         "k": settings.top_k,
         "seeds": list(range(settings.n_seeds)),
+        "interval": {"level": LEVEL, "n_resamples": N_RESAMPLES, "seed": SEED},
         "config_hash": run.experiment.hash(),
     }
-
-
-def _write_tables(directory: Path, findings: Findings) -> None:
-    for name in ("curves", "scores", "queries"):
-        parts = [part for part in getattr(findings, name) if len(part)]
-        table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-        write_parquet(directory / f"{name}.parquet", table)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
@@ -11,6 +11,7 @@ from lorastyle.evaluation.agreement import (
     encode,
     normalized_mutual_information,
     normalized_mutual_informations,
+    without_each_truth,
 )
 
 pairs_of_labels = st.integers(1, 40).flatmap(
@@ -89,3 +90,21 @@ def test_labels_of_any_kind_become_integers():
 def test_labellings_that_do_not_fit_are_refused(truth, found):
     with pytest.raises(ValueError, match="cannot be compared"):
         contingencies(truth, found[None])
+
+
+@given(pairs_of_labels)
+@settings(max_examples=30, deadline=None)
+def test_without_a_label_both_scores_are_scikit_learns_of_the_rest(labels):
+    truth, found = encode(labels[0]), np.stack([labels[1], labels[1][::-1]])
+    tables = contingencies(truth, found)
+    if tables.shape[1] < 3:
+        with pytest.raises(ValueError, match="too few to leave one out"):
+            without_each_truth(tables)
+        return
+    ari, nmi = without_each_truth(tables)
+    for label in range(tables.shape[1]):
+        rest = truth != label
+        for row, each in enumerate(found):
+            pair = truth[rest], each[rest]
+            assert ari[row, label] == pytest.approx(adjusted_rand_score(*pair), abs=1e-12)
+            assert nmi[row, label] == pytest.approx(normalized_mutual_info_score(*pair), abs=1e-12)

@@ -57,3 +57,20 @@ def test_features_that_tell_artists_apart_score_one(grams, experiment):
     for absent in ("orig_gen", "gen_orig", "gen_gen"):
         assert absent not in entry["retrieval"]
         assert "no images were generated" in entry["retrieval"][f"{absent}_reason"]
+
+
+def test_generated_images_make_the_other_scenarios(grams, experiment):
+    rng = np.random.default_rng(0)
+    artists = grams.table["artist"].str.removeprefix("artist").astype(int).to_numpy()
+    original = np.eye(4)[artists]
+    generated = np.eye(4)[(artists + 1) % 4] + 0.01 * rng.normal(size=(len(artists), 4))
+    settings = ProtocolSettings.of(experiment)
+    entry, queries = feature_entry(original, grams.table, settings, generated)
+    test = {name: scenario["test"] for name, scenario in entry["retrieval"].items()}
+    assert set(test) == {"orig_orig", "orig_gen", "gen_orig", "gen_gen"}
+    # Each source finds its own; in the other's gallery an artist's place is the next artist's.
+    assert test["orig_orig"]["recall_at_k"] == test["gen_gen"]["recall_at_k"] == 1
+    assert test["orig_gen"]["recall_at_k"] == test["gen_orig"]["recall_at_k"] == 0
+    alone, expected = feature_entry(original, grams.table, settings)
+    assert alone["clustering"] == entry["clustering"]
+    np.testing.assert_array_equal(queries["test"].recall_at_k, expected["test"].recall_at_k)

@@ -68,7 +68,9 @@ def run(planned, tmp_path, new_experiment):
 def test_metrics_have_the_shape_that_others_rely_on(run):
     assert not evaluate(run).skipped
     metrics = json.loads(run.metrics_path.read_text())
-    assert set(metrics) == {"clustering", "retrieval", "features", "protocol"}
+    assert set(metrics) == {
+        *("clustering", "retrieval", "features", "similarity", "floor", "protocol")
+    }
     assert list(metrics["clustering"]) == list(metrics["retrieval"]) == SETTINGS
     for entry in metrics["clustering"].values():
         for split in (entry, entry["uncalibrated"]):
@@ -91,6 +93,7 @@ def test_metrics_have_the_shape_that_others_rely_on(run):
         },
         "k": 6,
         "seeds": [0, 1, 2],
+        "interval": {"level": 0.95, "n_resamples": 10_000, "seed": 0},
         "config_hash": run.experiment.hash(),
     }
 
@@ -107,6 +110,61 @@ def test_tables_hold_curves_scores_and_queries(run):
     assert (per_setting["adapter_id"].nunique() == 3 * (6 + 2 + 2 + 2 + 2)).all()
     assert set(queries["role"]) == {"query_val", "query_test"}
     assert set(queries["feature"].dropna()) == {"pixel_mean", "colour_histogram"}
+
+
+def test_intervals_hold_their_scores_and_the_floor_is_below(run):
+    evaluate(run)
+    metrics = json.loads(run.metrics_path.read_text())
+    queries = pd.read_parquet(run.evaluation_path / "queries.parquet")
+    for key, entry in metrics["retrieval"].items():
+        found = entry["test"]
+        for kind in ("ci", "ci_queries"):
+            for score in ("map", "map_at_k", "recall_at_k"):
+                low, high = found[kind][score]
+                assert low <= found[score] <= high
+        mine = (queries["representation"] + "/" + queries["sub_network"]) == key
+        mine &= queries["calibrated"] & (queries["role"] == "query_test")
+        by_artist = queries[mine].groupby("artist")["average_precision"].mean()
+        assert by_artist.min() <= found["ci"]["map"][0] <= found["ci"]["map"][1] <= by_artist.max()
+    floor = metrics["floor"]["retrieval"]["test"]
+    assert floor["recall_at_k"] == pytest.approx(6 / 18)
+    assert all(floor["map"] < entry["test"]["map"] for entry in metrics["retrieval"].values())
+    assert set(metrics["floor"]["clustering"]) == {"train", "val", "test"}
+
+
+def test_calibration_and_similarity_are_written_beside_their_summaries(run):
+    evaluate(run)
+    metrics = json.loads(run.metrics_path.read_text())
+    calibration, similarity = (
+        pd.read_parquet(run.evaluation_path / f"{name}.parquet")
+        for name in ("calibration", "similarity")
+    )
+    assert len(calibration) == 2 * len(SETTINGS) * 6
+    lines = calibration.set_index(["representation", "sub_network", "task", "component"])
+    for task in ("clustering", "retrieval"):
+        for key, entry in metrics[task].items():
+            found, first = entry["calibration_diagnostics"], (*key.split("/"), task, 1)
+            assert found["scale"]["first"] == lines.loc[first, "scale"]
+            assert set(found["drift"]) == {"calibration", "val", "test"}
+    section = metrics["similarity"]
+    assert section["weights"] in SETTINGS
+    assert section["n_adapters"] == 18
+    assert len(section["pairs"]) == 3
+    assert sum(len(pair["similarity"]) for pair in section["pairs"]) == len(similarity)
+    assert similarity["similarity"].between(0, 1 + 1e-12).all()
+
+
+def test_without_image_features_there_is_nothing_to_be_like(planned, tmp_path, new_experiment):
+    run = planned(
+        tmp_path / "run",
+        new_experiment(corpus=SMALL, embedding=FEW, evaluation={"features": []}),
+    )
+    finish_embedding(run)
+    evaluate(run)
+    metrics = json.loads(run.metrics_path.read_text())
+    assert metrics["similarity"] == {
+        "reason": "there is no image feature to compare the weights with"
+    }
 
 
 def test_a_second_call_does_nothing(run):
