@@ -74,6 +74,8 @@ class Workbench:
     """Where the run lies: a stack goes on there where another machine was lost."""
     compiled: bool
     """Whether the U-Net goes through `torch.compile`."""
+    fits: int | None = None
+    """Adapters that a GPU's memory takes at once, as counted; None where nobody counted."""
 
 
 def determining(settings: TrainingConfig) -> dict[str, Any]:
@@ -137,10 +139,11 @@ def open_workbench(
     import torch
 
     from lorastyle.base.loading import load_base
+    from lorastyle.training.fitting import stack_that_fits
     from lorastyle.training.precision import cast, compute_dtype
 
     run = Run.open(location)
-    settings, compile_ = run.experiment.training, run.experiment.compute.compile
+    settings, compute = run.experiment.training, run.experiment.compute
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = load_base(run.experiment.base, device=device)
     # The U-Net alone: encoders run once an image, and their rounding would stay in the cache.
@@ -155,7 +158,10 @@ def open_workbench(
         prior=encoded_prior(run, base, latents, prior_root),
         store=store if fence is None else store.fenced(fence),
         checkpoints=run.place.child("checkpoints"),
-        compiled=device.type == "cuda" if compile_ is None else compile_,
+        compiled=device.type == "cuda" if compute.compile is None else compute.compile,
+        fits=stack_that_fits(
+            base.unet, settings, device, share=min(1, compute.gpus_per_actor or 1)
+        ),
     )
 
 
@@ -187,9 +193,10 @@ def _open_store(path: Path | str, base: Any, settings: TrainingConfig, n_rows: i
 def train_batch(bench: Workbench, tasks: Sequence[Task], at_most: int | None = None) -> Report:
     """Train these adapters together and commit their rows; rows that are current stay.
 
-    In stacks of `at_most` (default: all), and of half as many each time the device's
-    memory runs out. An adapter whose images or captions cannot be used is recorded as
-    failed, and the others go on. Errors of the training itself are the caller's to handle.
+    In stacks of `at_most` (default: all) or what the device's memory takes, and of half as many
+    each time it runs out all the same. An adapter whose images or captions cannot be used is
+    recorded as failed, and the others go on. Errors of the training itself are the caller's to
+    handle.
     """
     from lorastyle.training.fitting import train_fitting
 
@@ -204,7 +211,7 @@ def train_batch(bench: Workbench, tasks: Sequence[Task], at_most: int | None = N
             items.append((task, _item(bench, task.spec)))
         except (LorastyleError, OSError, ValueError) as error:
             failed.append(give_up(bench.store, task, f"{type(error).__name__}: {error}"))
-    wanted = at_most or max(1, len(items))
+    wanted = min(size for size in (max(1, len(items)), at_most, bench.fits) if size is not None)
     done, fitted = train_fitting(lambda stack: _train_together(bench, stack), items, wanted)
     return Report([*failed, *done], fitted if fitted < wanted else at_most)
 

@@ -219,6 +219,26 @@ def test_a_stack_that_stands_is_not_trained_again(
         train_batch(bench, tasks_of(run)[:3])
 
 
+def test_a_stack_is_cut_to_what_memory_takes(
+    planned_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorastyle.distributed import work
+
+    sizes = []
+    together = work._train_together
+    monkeypatch.setattr(
+        work,
+        "_train_together",
+        lambda bench, items: sizes.append(len(items)) or together(bench, items),
+    )
+    run = planned_run()
+    bench = replace(bench_of(run), fits=3)
+    report = train_batch(bench, tasks_of(run)[:4])
+    assert sizes == [2, 2]
+    assert [done.status for done in report.dones] == ["ok"] * 4
+    assert report.at_most is None, "the dispatcher is told of memory that ran out, not of a cut"
+
+
 def test_an_attempt_that_was_taken_over_trains_nothing(
     planned_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
