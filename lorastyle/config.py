@@ -228,7 +228,10 @@ class EvaluationConfig(Section):
     top_k: Positive | None = None
     """Cut-off of retrieval. Default: gallery adapters per artist."""
     features: tuple[str, ...] = ("pixel_mean", "colour_histogram", "gram_random_net")
-    """Image-feature baselines, by name."""
+    """Image-feature baselines, by name (docs/image-features.md)."""
+    feature_weights: Annotated[dict[str, str], Field(exclude_if=lambda given: not given)] = {}
+    """Where weights of features lie, by the keys of docs/image-features.md: a file, a folder or a
+    hub id. Default: the published ones, where there are such. Left out of a hash where empty."""
 
 
 class SweepConfig(Section):

@@ -47,6 +47,10 @@ class TooFewAdaptersError(LorastyleError, ValueError):
     """Fewer adapters than the computation needs; to scikit-learn, an unfit value."""
 
 
+class FeatureError(LorastyleError):
+    """An image feature whose weights cannot be used."""
+
+
 class StageError(LorastyleError):
     """A stage that cannot run on what the run holds."""
 

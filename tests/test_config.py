@@ -128,6 +128,20 @@ def test_the_hash_follows_results_and_ignores_names_and_machines():
     assert parse_experiment({"training": {"rank": 16}}).hash() == plain.hash()
 
 
+def test_weights_of_features_are_part_of_a_result_and_no_key_when_there_are_none():
+    plain = Experiment()
+    assert "feature_weights" not in plain.to_yaml()
+    named = apply_overrides({}, ["feature_weights={csd: weights/csd.safetensors}"])
+    experiment = parse_experiment(named)
+    assert experiment.evaluation.feature_weights == {"csd": "weights/csd.safetensors"}
+    assert experiment.hash() != plain.hash()
+    again = parse_experiment(yaml.safe_load(experiment.to_yaml()))
+    assert again == experiment
+    assert again.hash() == experiment.hash()
+    with pytest.raises(ConfigError, match=r"feature_weights\.csd"):
+        parse_experiment({"evaluation": {"feature_weights": {"csd": 3}}})
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

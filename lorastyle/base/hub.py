@@ -31,17 +31,17 @@ def looks_like_hub_id(name: str) -> bool:
     return bool(owner and slash and rest) and "/" not in rest and not name.startswith((".", "~"))
 
 
-def cached_snapshot(name: str) -> Path | None:
-    """Folder of the hub's local cache with this model's files, perhaps not all of them."""
+def cached_snapshot(name: str, file: str = "unet/config.json") -> Path | None:
+    """Folder of the hub's local cache that has this file of a model, perhaps not all of them."""
     from huggingface_hub import try_to_load_from_cache
 
     repository, revision = split_revision(name)
     try:
-        found = try_to_load_from_cache(repository, "unet/config.json", revision=revision)
+        found = try_to_load_from_cache(repository, file, revision=revision)
     except ValueError as error:
         raise BaseModelError(f"'{name}' is no name of a model on the hub: {error}") from error
     # The file as the snapshot names it: it may be a link into the cache's store of contents.
-    return Path(found).parent.parent if isinstance(found, str) else None
+    return Path(found.removesuffix(file)) if isinstance(found, str) else None
 
 
 def fetch_snapshot(name: str, wanted: Callable[[Collection[str]], Iterable[str]]) -> Path:

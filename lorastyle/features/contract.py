@@ -6,8 +6,8 @@ is the mean over the images it was trained on (paper, section 4.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,24 @@ class ImageFeature(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Side in pixels at which it likes to see images; smaller ones are not enlarged."""
+        """Side in pixels at which it likes to see images; smaller ones need not be enlarged."""
+
+    def identity(self) -> str:
+        """Tells it from every other feature: of equal ones, equal images have equal vectors."""
 
     def encode(self, images: Images) -> Features:
         """Shapes: images uint8 (m, size, size, 3), result float32 (m, dimension)."""
+
+
+@runtime_checkable
+class PictureFeature(ImageFeature, Protocol):
+    """A feature that scales and crops by itself, and should be given pictures as they are."""
+
+    def prepare(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture of any size, (height, width, 3), as `encode_prepared` wants it: all alike."""
+
+    def encode_prepared(self, images: Images) -> Features:
+        """Shapes: prepared images uint8 (m, crop, crop, 3), result float32 (m, dimension)."""
 
 
 def check_images(images: Images) -> None:
@@ -50,19 +64,24 @@ def check_images(images: Images) -> None:
 def encode_all(
     feature: ImageFeature, images: Iterable[NDArray[np.uint8]], batch_size: int = 64
 ) -> Features:
-    """Features of any number of equally large images, a batch in memory at a time.
+    """Features of any number of images, a batch in memory at a time.
 
-    Shapes: each image uint8 (size, size, 3), result float32 (m, dimension).
+    A PictureFeature takes pictures of any sizes; the others take equally large images.
+    Shapes: each image uint8 (height, width, 3), result float32 (m, dimension).
     """
+    encode = feature.encode
+    if isinstance(feature, PictureFeature):
+        # Prepared as they come: a batch of whole pictures may be larger than memory.
+        images, encode = map(feature.prepare, images), feature.encode_prepared
     encoded: list[Features] = []
     batch: list[NDArray[np.uint8]] = []
     for image in images:
         batch.append(image)
         if len(batch) == batch_size:
-            encoded.append(feature.encode(np.stack(batch)))
+            encoded.append(encode(np.stack(batch)))
             batch = []
     if batch:
-        encoded.append(feature.encode(np.stack(batch)))
+        encoded.append(encode(np.stack(batch)))
     return np.concatenate([np.empty((0, feature.dimension), np.float32), *encoded])
 
 
@@ -81,23 +100,41 @@ def aggregate(features: Features, members: Sequence[Sequence[int]]) -> NDArray[n
     return np.array(means).reshape(len(members), features.shape[1])
 
 
-def image_feature(name: str) -> ImageFeature:
-    """The feature of that name. Raises ConfigError, listing the names, if there is none."""
+def image_feature(
+    name: str, weights: Mapping[str, str] | None = None, *, generated: bool = False
+) -> ImageFeature:
+    """The feature of that name; `weights` as `evaluation.feature_weights` has them.
+
+    Nothing is loaded yet: the weights are read, and fetched if need be, when the feature's
+    dimension, image size, identity or a vector is first asked for, and that raises FeatureError
+    where they cannot be used. `generated` says that images are generated ones, not originals:
+    AbC has a mapper for each. Raises ConfigError, listing the names, for an unknown feature or
+    key, and for weights that the feature needs and that are not there.
+    """
+    from lorastyle.features.learned import WEIGHT_KEYS, check_weight_keys, learned_feature
+
+    weights = weights or {}
+    check_weight_keys(weights)
+    if name in WEIGHT_KEYS:
+        return learned_feature(name, weights, generated=generated)
     makers = _makers()
     if name not in makers:
         raise ConfigError(
             f"there is no image feature {name!r}; evaluation.features takes any of "
-            f"{', '.join(sorted(makers))}"
+            f"{', '.join(feature_names())}"
         )
     return makers[name]()
 
 
 def feature_names() -> tuple[str, ...]:
     """Every name that `image_feature` knows."""
-    return tuple(sorted(_makers()))
+    from lorastyle.features.learned import WEIGHT_KEYS
+
+    return tuple(sorted([*_makers(), *WEIGHT_KEYS]))
 
 
 def _makers() -> dict[str, Callable[[], ImageFeature]]:
+    """Features that have no weights."""
     from lorastyle.features.random_net import GramRandomNet
     from lorastyle.features.simple import ColourHistogram, PixelMean
 

@@ -39,6 +39,9 @@ class GramRandomNet:
     def dimension(self) -> int:
         return len(self.filter_sizes) * self.n_filters * (self.n_filters + 1) // 2
 
+    def identity(self) -> str:
+        return f"{self}"
+
     def encode(self, images: Images) -> Features:
         """As the contract says. Raises ValueError for images smaller than the largest filter."""
         check_images(images)

@@ -40,6 +40,9 @@ class PixelMean:
     dimension: int = 3 * THUMBNAIL**2
     image_size: int = THUMBNAIL
 
+    def identity(self) -> str:
+        return f"{self}"
+
     def encode(self, images: Images) -> Features:
         check_images(images)
         small = _area_resize(images.astype(np.float32) / 255.0, THUMBNAIL)
@@ -62,6 +65,9 @@ class ColourHistogram:
     @property
     def dimension(self) -> int:
         return self.bins**3
+
+    def identity(self) -> str:
+        return f"{self}"
 
     def encode(self, images: Images) -> Features:
         check_images(images)

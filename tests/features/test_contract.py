@@ -3,8 +3,10 @@ import pytest
 
 from lorastyle.errors import ConfigError
 from lorastyle.features.contract import aggregate, encode_all, feature_names, image_feature
+from lorastyle.features.random_net import GramRandomNet
 
 NAMES = ("colour_histogram", "gram_random_net", "pixel_mean")
+LEARNED = ("abc_clip", "abc_dino", "aladin", "clip", "csd", "dino")
 
 
 def images(n, size=64, seed=0):
@@ -12,12 +14,19 @@ def images(n, size=64, seed=0):
 
 
 def test_the_configured_baselines_are_there():
-    assert feature_names() == NAMES
+    assert feature_names() == tuple(sorted([*NAMES, *LEARNED]))
 
 
 def test_an_unknown_feature_is_refused_with_the_names_there_are():
-    with pytest.raises(ConfigError, match=r"'clip'.*colour_histogram, gram_random_net, pixel_mean"):
-        image_feature("clip")
+    with pytest.raises(ConfigError, match=r"'blip'.*clip, colour_histogram, csd, dino"):
+        image_feature("blip")
+
+
+def test_features_without_weights_tell_themselves_apart():
+    made = [image_feature(name) for name in NAMES]
+    identities = {feature.identity() for feature in (*made, GramRandomNet(seed=1))}
+    assert len(identities) == len(NAMES) + 1
+    assert image_feature("pixel_mean").identity() == made[2].identity()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,146 @@
+"""What `evaluation.feature_weights` names: a file, a folder, or a model of the hub.
+
+No torch here: that names are right is checked before a stage does anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from lorastyle.base.hub import cached_snapshot, fetch_snapshot, looks_like_hub_id
+from lorastyle.errors import BaseModelError, ConfigError, FeatureError
+
+CONFIG = "config.json"
+_CONFIG_LIMIT = 2**20
+_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
+_CHOICES = tuple(
+    re.compile(stem + shard + suffix)
+    for stem, suffix in (("model", r"\.safetensors"), ("pytorch_model", r"\.bin"))
+    for shard in ("", r"-\d{5}-of-\d{5}")
+)
+"""In the order in which they are preferred: whole before shards, safetensors before pickles."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights that one key of `evaluation.feature_weights` stands for.
+
+    Raises ConfigError at once for what is neither here nor a hub id; a hub id is looked up
+    when its files are first asked for.
+    """
+
+    key: str
+    name: str
+
+    def __post_init__(self) -> None:
+        path = Path(self.name)
+        is_file = path.suffix.lower() in _SUFFIXES
+        is_here = bool(self.name) and path.exists()
+        if not is_here and (is_file or not looks_like_hub_id(self.name)):
+            raise ConfigError(
+                f"evaluation.feature_weights.{self.key}: there is no '{self.name}'; name a file, "
+                "a folder, or a hub id 'owner/name' or 'owner/name@revision'"
+            )
+
+    def __str__(self) -> str:
+        return f"'{self.name}' (evaluation.feature_weights.{self.key})"
+
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """The file, or the shards of one in order; fetched from the hub if need be."""
+        return self._found[1]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of what is loaded, config and weights, whatever its name: about a second a gigabyte."""
+        config = self._found[0]
+        paths = (*([config] if config else ()), *self.paths)
+        stats = [path.stat() for path in paths]
+        return _hash_files(
+            tuple((path, s.st_size, s.st_mtime_ns) for path, s in zip(paths, stats, strict=True))
+        )
+
+    def config(self) -> dict[str, Any] | None:
+        """The model's config; None beside a single file. Raises FeatureError for a broken one."""
+        path = self._found[0]
+        if path is None:
+            return None
+        try:
+            if path.stat().st_size > _CONFIG_LIMIT:
+                raise ValueError("it is larger than 1 MiB")
+            return dict(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise FeatureError(f"{self} has no readable {CONFIG}: {error}") from error
+
+    @cached_property
+    def _found(self) -> tuple[Path | None, tuple[Path, ...]]:
+        path = Path(self.name)
+        if path.is_file():
+            return None, (path,)
+        folder = path if path.is_dir() else self._snapshot()
+        names = _names(folder)
+        config = folder / CONFIG if CONFIG in names else None
+        return config, tuple(folder / name for name in self._choose(names))
+
+    def _snapshot(self) -> Path:
+        """A hub model's folder in the cache, fetched where it is not whole."""
+        try:
+            for pattern in (CONFIG, "model.safetensors", "pytorch_model.bin"):
+                cached = cached_snapshot(self.name, pattern)
+                if cached is not None and _chosen(_names(cached)):
+                    return cached
+            return fetch_snapshot(
+                self.name, lambda files: [*self._choose(files), *({CONFIG} & set(files))]
+            )
+        except BaseModelError as error:
+            raise FeatureError(f"evaluation.feature_weights.{self.key}: {error}") from error
+
+    def _choose(self, names: Collection[str]) -> list[str]:
+        chosen = _chosen(names)
+        if not chosen:
+            raise FeatureError(
+                f"{self} has no whole model.safetensors or pytorch_model.bin in it; name the file"
+            )
+        return chosen
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.is_file()]
+
+
+def _chosen(names: Iterable[str]) -> list[str]:
+    """Those of a model's files that are loaded; none where shards are not all there.
+
+    >>> _chosen(["pytorch_model.bin", "model.safetensors", "flax_model.msgpack"])
+    ['model.safetensors']
+    >>> _chosen(["model-00001-of-00002.safetensors"])
+    []
+    """
+    names = sorted(names)
+    for pattern in _CHOICES:
+        found = [name for name in names if pattern.fullmatch(name)]
+        if found and _n_shards(found[0]) == len(found):
+            return found
+    return []
+
+
+def _n_shards(name: str) -> int:
+    shard = re.search(r"-of-(\d{5})\.", name)
+    return int(shard.group(1)) if shard else 1
+
+
+@lru_cache(maxsize=16)
+def _hash_files(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Once a process. Size and time tell a file that changed."""
+    whole = hashlib.sha256()
+    for path, _, _ in files:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
