@@ -125,7 +125,7 @@ def _plan(run: Run, image_size: int, descriptions: Path) -> dict[str, Any]:
     catalogue = make_catalogue(works, experiment)
     rows = [{**spec.to_dict(), "split": spec.role.image_split.value} for spec in specs]
     _write_table(run.directory / "left_out.csv", map(asdict, left_out), ("file", "reason"))
-    _write_table(run.directory / "captions.csv", map(_caption_row, captions), CAPTION_COLUMNS)
+    _write_table(run.captions_path, map(_caption_row, captions), CAPTION_COLUMNS)
     if run.url is not None and corpus.source == "folder":
         _copy_images(_source(run), run.corpus_path, catalogue["path"])
     write_parquet(run.catalogue_path, catalogue)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 
 from lorastyle.report.canvas import theme_rules
+from lorastyle.report.caption_section import captions_section
 from lorastyle.report.markup import Markup, raw, tag
 from lorastyle.report.picture_sections import (
     artists_section,
@@ -39,6 +40,7 @@ NAVIGATION = (
     ("sweep", "Sweep"),
     ("calibration", "Calibration"),
     ("artists", "Artists"),
+    ("captions", "Captions"),
     ("run", "The run"),
 )
 THEME_ICON = raw(
@@ -59,6 +61,7 @@ def make_page(source: ReportSource, works: Mapping[str, list[str]], static_map: 
         "sweep": sweep_section(source),
         "calibration": calibration_section(source),
         "artists": artists_section(source, works),
+        "captions": captions_section(source),
         "run": section("run", "How this run was made", facts(source)),
     }
     present = [name for name, _ in NAVIGATION if sections[name] is not None]

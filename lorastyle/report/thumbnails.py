@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from lorastyle.corpus.stage import corpus_root
+from lorastyle.errors import CorpusError
+from lorastyle.pictures import read_picture
 from lorastyle.runs import Run
 
 SIDE = 128
 """Longest side in pixels: sharp at twice the 62 CSS pixels of a tooltip."""
 WORKS_PER_ARTIST = 4
 QUALITY = 84
-MAX_PIXELS = 200_000_000
 
 
 def works_of_artists(run: Run, catalogue: pd.DataFrame) -> dict[str, list[str]]:
@@ -36,16 +37,11 @@ def works_of_artists(run: Run, catalogue: pd.DataFrame) -> dict[str, list[str]]:
 
 def thumbnail(path: Path) -> str | None:
     """The image at most `SIDE` pixels large as a JPEG `data:` address, or None."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return None
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError):
+        picture = read_picture(path)
+    except CorpusError:
         return None
-    upright.thumbnail((SIDE, SIDE))
+    picture.thumbnail((SIDE, SIDE))
     content = BytesIO()
-    upright.save(content, format="JPEG", quality=QUALITY, optimize=True)
+    picture.save(content, format="JPEG", quality=QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

@@ -63,6 +63,11 @@ class RunPaths:
         return self.directory / "catalogue.parquet"
 
     @property
+    def captions_path(self) -> Path:
+        """Of each image: whose caption, and what was taken out of it."""
+        return self.directory / "captions.csv"
+
+    @property
     def plan_path(self) -> Path:
         return self.directory / "plan.parquet"
 
