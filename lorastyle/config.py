@@ -227,11 +227,27 @@ class EvaluationConfig(Section):
     n_kmeans_seeds: Positive = 10
     top_k: Positive | None = None
     """Cut-off of retrieval. Default: gallery adapters per artist."""
+    generated: bool = False
+    """Also score image features of images that the adapters generate, with the captions of their
+    training images as prompts: the paper's scenarios beside Orig+Orig."""
     features: tuple[str, ...] = ("pixel_mean", "colour_histogram", "gram_random_net")
     """Image-feature baselines, by name (docs/image-features.md)."""
     feature_weights: Annotated[dict[str, str], Field(exclude_if=lambda given: not given)] = {}
     """Where weights of features lie, by the keys of docs/image-features.md: a file, a folder or a
     hub id. Default: the published ones, where there are such. Left out of a hash where empty."""
+
+
+class GenerationConfig(Section):
+    """How adapters paint images (docs/generation.md)."""
+
+    sampling_seed: NonNegative = 0
+    """With an image's number it keys the initial noise."""
+    sampling_steps: Positive = 30
+    """Steps of DDIM."""
+    guidance_scale: Annotated[float, Field(ge=0, lt=float("inf"))] = 7.5
+    """1 and below is without guidance, and half the work."""
+    negative_prompt: str = ""
+    """What images are guided away from."""
 
 
 class SweepConfig(Section):
@@ -293,6 +309,7 @@ class Experiment(Section):
     protocol: ProtocolConfig = ProtocolConfig()
     training: TrainingConfig = TrainingConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
+    generation: GenerationConfig = GenerationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     sweep: SweepConfig = SweepConfig()
     compute: ComputeConfig = ComputeConfig()

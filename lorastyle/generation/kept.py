@@ -36,6 +36,18 @@ class GeneratedImages:
     run: Run
     sampling: Sampling
 
+    @classmethod
+    def of(cls, run: Run) -> GeneratedImages:
+        """Sampled as the run's experiment says."""
+        wanted = run.experiment.generation
+        sampling = Sampling(
+            seed=wanted.sampling_seed,
+            n_steps=wanted.sampling_steps,
+            guidance_scale=wanted.guidance_scale,
+            negative_prompt=wanted.negative_prompt,
+        )
+        return cls(run, sampling)
+
     def missing(self, rows: Iterable[int]) -> list[int]:
         """Those of these rows whose images are still to be made."""
         subjects = read_subjects(self.run, rows)
