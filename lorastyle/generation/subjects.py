@@ -9,7 +9,12 @@ from typing import Any
 from lorastyle.base.sampling_settings import Sampling
 from lorastyle.corpus.captions import with_identifier
 from lorastyle.corpus.stage import corpus_root, read_catalogue
-from lorastyle.corpus.training_images import CataloguedImage, images_of, index_catalogue
+from lorastyle.corpus.training_images import (
+    CataloguedImage,
+    images_of,
+    index_catalogue,
+    texts_of,
+)
 from lorastyle.errors import StoreError
 from lorastyle.generation.wanted import WantedImage
 from lorastyle.records import AdapterSpec, digest
@@ -35,22 +40,19 @@ class Subject:
     """The identifier that it was trained with; empty where it has none."""
     images: tuple[CataloguedImage, ...]
     """Those it was trained on, in its order; none of an adapter from elsewhere."""
+    captions: tuple[str, ...]
+    """The texts it was trained with, an image each."""
     made_from: str
     """Digest of its weights and its base model."""
     n_left_out: int = 0
     """Modules that its file changes and its row has no room for: generated without them."""
-
-    @property
-    def captions(self) -> list[str]:
-        """The texts it was trained with."""
-        return [with_identifier(self.token, image.caption) for image in self.images]
 
     def wanted(self, prompts: Sequence[str] = (), n_images: int | None = None) -> list[WantedImage]:
         """Images by prompt: those given, or else its captions, from the first again if need be.
 
         By default one a prompt. Raises StoreError where there is no prompt at all.
         """
-        texts = [self.prompted(prompt) for prompt in prompts] or self.captions
+        texts = [self.prompted(prompt) for prompt in prompts] or list(self.captions)
         if not texts:
             raise StoreError(
                 f"adapter {self.adapter_id!r} comes from elsewhere and has 0 captions to take for "
@@ -84,7 +86,7 @@ class _Reader:
     """Reads commit records; the catalogue only where an adapter was trained here."""
 
     def __init__(self, run: Run, any_trained: bool) -> None:
-        self._run = run
+        self._run, self._identifier = run, run.experiment.training.identifier
         self._stores: dict[int, AdapterStore] = {}
         self._images: Mapping[str, CataloguedImage] = {}
         if any_trained:
@@ -103,10 +105,12 @@ class _Reader:
         made_from = digest([record.checksum, store.scaling, base.get("sha256", dict(base))])
         who = str(record.spec["adapter_id"]), str(record.spec.get("artist", ""))
         if place.rank:
-            return Subject(row, *who, "", (), made_from, _n_left_out(record))
-        spec = AdapterSpec.from_dict(record.spec)
-        token = spec.token if self._run.experiment.training.identifier else ""
-        return Subject(row, *who, token, tuple(images_of(spec, self._images)), made_from)
+            return Subject(row, *who, "", (), (), made_from, _n_left_out(record))
+        spec, identifier = AdapterSpec.from_dict(record.spec), self._identifier
+        images = tuple(images_of(spec, self._images))
+        captions = tuple(texts_of(spec, images, identifier=identifier))
+        token = spec.token if identifier else ""
+        return Subject(row, *who, token, images, captions, made_from)
 
     def _store(self, rank: int) -> AdapterStore:
         if rank not in self._stores:

@@ -20,7 +20,7 @@ def safe_name(name: str) -> str:
     kept = "".join(one if one.isalnum() or one in "-_." else "_" for one in name).lstrip(".")
     while len(kept.encode()) > MAX_BYTES:
         kept = kept[:-1]
-    if kept == name:
+    if kept and kept == name:
         return name
     mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{kept or 'adapter'}-{mark}"
