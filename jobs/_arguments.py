@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jobs._stopping import INTERRUPTED, STOPPED, Stopped, stoppable
 from lorastyle.cli.dry_run import preview
+from lorastyle.cli.opening import DEFAULT_PARENT
 from lorastyle.config import load_experiment
 from lorastyle.distributed.pipeline import run_stages, write_run_components
 from lorastyle.errors import ConfigError, LorastyleError
@@ -20,7 +22,10 @@ def main(stages: Sequence[str], arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 failed, 2 wrong use, 130 interrupted, 143 stopped by SIGTERM (`ray job stop`).
     """
-    parsed = _parser(stages).parse_args(arguments)
+    parser = _parser(stages)
+    parsed = parser.parse_args(arguments)
+    if parsed.run is None and not parsed.dry_run:
+        parser.error("--run is needed: where the run lies; only --dry-run goes without")
     try:
         with stoppable():
             _carry_out(parsed, stages)
@@ -36,7 +41,8 @@ def main(stages: Sequence[str], arguments: Sequence[str] | None = None) -> int:
 def _carry_out(parsed: argparse.Namespace, stages: Sequence[str]) -> None:
     experiment = load_experiment(parsed.config, parsed.overrides)
     if parsed.dry_run:
-        print(preview(experiment, parsed.run, parsed.samples_per_s).text)
+        place = parsed.run or DEFAULT_PARENT / experiment.name
+        print(preview(experiment, place, parsed.samples_per_s).text)
         return
     run = Run.create(parsed.run, experiment, force=parsed.force)
     run_stages(
@@ -58,14 +64,16 @@ def _parser(stages: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--run",
         type=_location,
-        required=True,
-        help="directory of the run, seen by every node, or its URL: s3://..., gs://...",
+        help="directory of the run, seen by every node, or its URL: s3://..., gs://...; "
+        "--dry-run can do without",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan and its cost, and stop"
     )
     parser.add_argument(
-        "--samples-per-s", type=float, help="with --dry-run: throughput to expect in training"
+        "--samples-per-s",
+        type=_rate,
+        help="with --dry-run: predict the time of training at this rate of one GPU, or core",
     )
     parser.add_argument("--force", action="store_true", help="make again what other inputs made")
     if "embed" in stages:
@@ -88,6 +96,13 @@ def _location(text: str) -> Path | str:
         return location(text)
     except LorastyleError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} samples/s is no rate; give a number above 0")
+    return rate
 
 
 def _say(outcome: StageOutcome) -> None:

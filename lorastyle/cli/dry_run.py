@@ -1,102 +1,88 @@
-"""`--dry-run`: what an experiment would train and what that would take."""
+"""`--dry-run`: what an experiment would train and what that would take.
+
+Nothing is left behind, and no weights are read. Images are, where they are on this machine; where
+they are not, the experiment says how many adapters there will be.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorastyle.cli.answer import Answer, say
-from lorastyle.report.words import KIND_NAMES, duration, size
+from lorastyle.cli.plan_document import (
+    Adapters,
+    Unit,
+    expected_adapters,
+    plan_document,
+    planned_adapters,
+)
+from lorastyle.cli.plan_text import plan_text
+from lorastyle.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from lorastyle.config import Experiment
-    from lorastyle.records import AdapterSpec
-
-
-MINIATURE_SAMPLES_PER_S = 160.0
-"""Training throughput of the shipped miniature at rank 4 on one core (LOG.md, 2026-11-23)."""
-PAPER_MINUTES = (5, 10)
-"""What an adapter of Stable Diffusion 1.5 took the paper on one GPU (section 5)."""
 
 
 def preview(experiment: Experiment, place: Path | str, samples_per_s: float | None) -> Answer:
-    """The resolved experiment and a description of its plan; nothing is left behind."""
-    from lorastyle.corpus.planning import describe_plan
+    """The resolved experiment and a description of its plan; nothing is left behind.
 
-    catalogue, specs = _plan(experiment, place)
-    if samples_per_s is None and experiment.base == "miniature":
-        samples_per_s = MINIATURE_SAMPLES_PER_S * (os.cpu_count() or 1)
-    plan = describe_plan(
-        experiment, catalogue, specs, adapter_size(experiment), samples_per_s=samples_per_s
-    )
+    `samples_per_s` is of one GPU, or of one core. Raises ConfigError for an experiment that
+    trains nothing or does not say what, BaseModelError where there is no such base model, and as
+    the stage `plan` does for images that cannot be used.
+    """
+    if experiment.corpus.source == "adapters":
+        raise ConfigError(
+            "there is nothing to train: with corpus.source 'adapters' all 0 planned adapters come "
+            "from elsewhere; `lorastyle ingest RUN FILES` takes them in"
+        )
+    adapters = _adapters(experiment, place)
+    unit = unit_of(experiment)
+    described = plan_document(experiment, adapters, unit, samples_per_s)
     document = {
         "run": str(place),
         "experiment": experiment.model_dump(mode="json"),
         "config_hash": experiment.hash(),
-        "plan": plan,
+        "plan": described,
     }
-    return Answer(document, f"{experiment.to_yaml()}\n{plan_text(plan, place)}")
+    text = plan_text(described, experiment, place)
+    return Answer(document, f"{experiment.to_yaml()}\n{text}")
 
 
-def plan_text(plan: Mapping[str, Any], place: Path | str) -> str:
-    """The plan for people, a fact a line."""
-    roles = ", ".join(f"{n} {KIND_NAMES[role]}" for role, n in plan["adapters_by_role"].items())
-    lines = {
-        "Run": str(place),
-        "Images": f"{plan['n_images']:,} by {plan['n_artists']} artists, {plan['n_genres']} genres",
-        "Adapters": f"{plan['n_adapters']:,}: {roles}",
-        "Adapter": f"d = {plan['d']:,} numbers",
-        "Store": size(plan["store_bytes"]),
-        "Gram matrices": size(plan["gram_bytes"]),
-        "Training": f"{plan['n_samples']:,} samples",
-    }
-    others = plan.get("other_ranks")
-    if others:
-        lines["Other ranks"] = (
-            f"{', '.join(others)}: {sum(others.values()):,} adapters more, trained as the sweep is "
-            "told --train-missing"
-        )
-    overlap = plan.get("overlap")
-    if overlap:
-        lines["Shared images"] = f"{overlap['mean']:.0%} on average, {overlap['max']:.0%} at most"
-    if "training_s" in plan:
-        lines["Training"] += (
-            f", about {duration(plan['training_s'])} at {plan['samples_per_s']:g}/s"
-        )
-    else:
-        low, high = (minutes * plan["n_adapters"] / 60 for minutes in PAPER_MINUTES)
-        lines["Training"] += (
-            f"; {low:,.0f} to {high:,.0f} GPU-hours at the paper's 5 to 10 minutes an adapter, "
-            "or give --samples-per-s"
-        )
-    return "\n".join(f"{name + ':':<15} {value}" for name, value in lines.items())
-
-
-def adapter_size(experiment: Experiment) -> int:
-    """d, from the U-Net's description alone: no weights are read.
+def unit_of(experiment: Experiment) -> Unit:
+    """The layout and what a sample costs, from the U-Net's description alone.
 
     Raises BaseModelError where there is no such base model.
     """
-    from lorastyle.adapters.layout import AdapterLayout
-    from lorastyle.ingest.family import modules_of_folder
+    import torch
 
-    training = experiment.training
+    from lorastyle.adapters.layout import AdapterLayout
+    from lorastyle.base.unet_config import unet_config
+    from lorastyle.ingest.family import modules_of_folder
+    from lorastyle.training.cost import sample_cost
+
+    training, base = experiment.training, experiment.base
     modules = [
         module
-        for module in modules_of_folder(experiment.base)
+        for module in modules_of_folder(base)
         if training.sub_network in ("full", module.sub_network)
     ]
-    return AdapterLayout.of_modules(training.rank, modules).size
+    # Where it will be trained is not known; the miniature is for processors.
+    automatic = "float32" if base == "miniature" else "bfloat16"
+    precision = automatic if training.precision == "auto" else training.precision
+    config = unet_config(base).values
+    return Unit(
+        layout=AdapterLayout.of_modules(training.rank, modules),
+        cost=sample_cost(config, training, dtype=getattr(torch, precision)),
+        precision=precision,
+        latent_numbers=int(config["in_channels"]) * int(config["sample_size"]) ** 2,
+    )
 
 
-def _plan(experiment: Experiment, place: Path | str) -> tuple[pd.DataFrame, list[AdapterSpec]]:
-    """Catalogue and specs: the run's own where they are these, or made aside."""
-    from lorastyle.base.lookup import base_identity
+def _adapters(experiment: Experiment, place: Path | str) -> Adapters:
+    """Of the run's own plan where it is of this experiment; planned aside; or as expected."""
+    from lorastyle.base.unet_config import image_size_of
     from lorastyle.corpus.stage import plan, read_catalogue, read_plan
     from lorastyle.places.place import place_of
     from lorastyle.runs import Run
@@ -104,9 +90,32 @@ def _plan(experiment: Experiment, place: Path | str) -> tuple[pd.DataFrame, list
     if place_of(place).exists("config.yaml"):
         run = Run.open(place)
         if run.experiment.hash() == experiment.hash() and run.manifest("plan") is not None:
-            return read_catalogue(run), read_plan(run)
+            return planned_adapters(read_catalogue(run), read_plan(run))
+    folder = experiment.corpus.path
+    if experiment.corpus.source == "folder" and folder is not None and not folder.is_dir():
+        reason = f"there is no folder {folder}"
+        return expected_adapters(experiment, _n_artists(experiment, reason), reason)
     say("planning aside; nothing is written to the run")
     with TemporaryDirectory(prefix="lorastyle-") as aside:
-        run = Run.create(Path(aside) / "run", experiment)
-        plan(run, image_size=base_identity(experiment.base).image_size)
-        return read_catalogue(run), read_plan(run)
+        run = Run.create(Path(aside) / "run", _without_captioner(experiment))
+        plan(run, image_size=image_size_of(experiment.base))
+        return planned_adapters(read_catalogue(run), read_plan(run))
+
+
+def _n_artists(experiment: Experiment, reason: str) -> int:
+    """As the experiment says. Raises ConfigError where it does not."""
+    corpus = experiment.corpus
+    named = len(set(corpus.artists)) if corpus.artists is not None else None
+    said = [n for n in (corpus.n_artists, named) if n is not None]
+    if not said:
+        raise ConfigError(
+            f"{reason}, and the experiment does not say how many artists to expect there; set "
+            "corpus.n_artists, or corpus.path to a folder PATH/ARTIST/IMAGE"
+        )
+    return min(said)
+
+
+def _without_captioner(experiment: Experiment) -> Experiment:
+    """Captions change no number here, and describing each image takes a model and hours."""
+    corpus = experiment.corpus.model_copy(update={"captioner": None})
+    return experiment.model_copy(update={"corpus": corpus})

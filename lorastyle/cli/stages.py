@@ -52,7 +52,7 @@ def dry_run_options(command: Command) -> Command:
         click.option(
             "--samples-per-s",
             type=click.FloatRange(min=0, min_open=True),
-            help="With --dry-run: predict the training time at this throughput.",
+            help="With --dry-run: predict the time of training at this rate of one GPU, or core.",
         ),
         click.option(
             "--dry-run", is_flag=True, help="Print the resolved experiment and its cost; stop."

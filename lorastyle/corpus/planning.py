@@ -1,4 +1,4 @@
-"""From a catalogue to adapter specs, and what carrying them out will cost."""
+"""From a catalogue to adapter specs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,6 @@ CATALOGUE_COLUMNS = (
     "height",
     "split",
 )
-BYTES_A_NUMBER = 4
 
 
 def choose_artists(
@@ -110,46 +108,6 @@ def make_specs(catalogue: pd.DataFrame, experiment: Experiment) -> list[AdapterS
     order = {role: position for position, role in enumerate(Role)}
     drafts.sort(key=lambda draft: (order[draft[0]], draft[1], draft[2]))
     return _specs(drafts, experiment)
-
-
-def describe_plan(
-    experiment: Experiment,
-    catalogue: pd.DataFrame,
-    specs: Sequence[AdapterSpec],
-    d: int,
-    *,
-    samples_per_s: float | None = None,
-) -> dict[str, Any]:
-    """What a run will train and need, in plain values.
-
-    `d` is the length of an adapter vector. `samples_per_s` is the throughput of
-    the whole machine or cluster; without it no time is predicted.
-    """
-    training = experiment.training
-    # Prior preservation adds one regularisation sample to each instance sample.
-    per_step = training.batch_size * (2 if training.prior_weight else 1)
-    n_samples = len(specs) * training.n_steps * per_step
-    n_grams = len(experiment.embedding.representations) * len(experiment.embedding.sub_networks)
-    description: dict[str, Any] = {
-        "n_adapters": len(specs),
-        "adapters_by_role": dict(Counter(spec.role.value for spec in specs)),
-        "n_artists": int(catalogue["artist"].nunique()),
-        "n_genres": int(catalogue["genre"].nunique()),
-        "n_images": len(catalogue),
-        "images_by_split": dict(Counter(str(split) for split in catalogue["split"])),
-        "d": d,
-        "store_bytes": len(specs) * d * BYTES_A_NUMBER,
-        "gram_bytes": n_grams * len(specs) ** 2 * 8,
-        "overlap": overlap_statistics(specs),
-        "n_samples": n_samples,
-    }
-    others = [rank for rank in experiment.sweep.ranks or () if rank != training.rank]
-    if others:
-        description["other_ranks"] = {str(rank): len(specs) for rank in dict.fromkeys(others)}
-    if samples_per_s:
-        description["samples_per_s"] = samples_per_s
-        description["training_s"] = round(n_samples / samples_per_s, 1)
-    return description
 
 
 def overlap_statistics(

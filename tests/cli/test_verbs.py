@@ -1,13 +1,10 @@
 """The verbs: which run, which stages, what they answer."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import yaml
 
-from lorastyle.config import load_experiment
 from lorastyle.errors import StageError
 from lorastyle.records import AdapterSpec, Role
 from lorastyle.runs import STAGES, Run, StageOutcome
@@ -169,69 +166,3 @@ def test_inspect_counts_adapters_by_role_and_status(lorastyle, pretended, config
 def spec(row: int, role: Role) -> AdapterSpec:
     name = f"a-{role.value}-{row:02d}"
     return AdapterSpec(row, name, "a", "g", role, row, ("a/0.png",), "xq7zk", 1, 0)
-
-
-@pytest.mark.parametrize("verb", ["plan", "run"])
-def test_a_dry_run_prints_the_plan_and_writes_nothing(lorastyle, tmp_path, monkeypatch, verb):
-    values = {
-        "name": "tiny",
-        "corpus": {"n_artists": 2, "works_per_artist": 20, "min_works": 20},
-        "protocol": {
-            **dict.fromkeys(("train", "val", "test", "query_val", "query_test"), 2),
-            "calibration": 1,
-            "query_calibration": 1,
-            "images_per_adapter": 4,
-            "reserved_val": 5,
-            "reserved_test": 5,
-        },
-        "training": {"rank": 4, "n_steps": 10, "batch_size": 2},
-    }
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(values))
-    monkeypatch.setattr("lorastyle.cli.dry_run.adapter_size", lambda experiment: 1000)
-    monkeypatch.setattr(
-        "lorastyle.base.lookup.base_identity", lambda name: SimpleNamespace(image_size=32)
-    )
-    result = lorastyle(verb, path, "--dry-run", "--json", "--samples-per-s", "10", "rank=2")
-    assert result.exit_code == 0, result.stderr
-    document = json.loads(result.stdout)
-    assert document["experiment"]["training"]["rank"] == 2
-    assert document["plan"]["n_adapters"] == 2 * (2 + 2 + 2 + 1 + 2 + 2)
-    assert document["plan"]["store_bytes"] == 22 * 1000 * 4
-    assert document["plan"]["training_s"] == 22 * 10 * 2 / 10
-    assert not (tmp_path / "runs").exists()
-    text = lorastyle(verb, path, "--dry-run").stdout
-    assert "22: 4 train" in text and "d = 1,000" in text
-    assert "440 samples, about" in text
-    elsewhere = lorastyle(verb, path, "--dry-run", "base=some/model").stdout
-    assert "2 to 4 GPU-hours at the paper's 5 to 10 minutes" in elsewhere
-    # What is printed first is a configuration: it reads back as the same experiment.
-    resolved = tmp_path / "resolved.yaml"
-    resolved.write_text(text.partition("\nRun:")[0])
-    assert load_experiment(resolved) == load_experiment(path)
-
-
-def test_adapter_size_is_the_papers_for_stable_diffusion(tmp_path):
-    from lorastyle.cli.dry_run import adapter_size
-    from lorastyle.config import parse_experiment
-
-    # Of SD 1.5's unet/config.json, what differs from diffusers' defaults.
-    settings = {
-        "_class_name": "UNet2DConditionModel",
-        "cross_attention_dim": 768,
-        "sample_size": 64,
-        "attention_head_dim": 8,
-    }
-    (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "config.json").write_text(json.dumps(settings))
-    experiment = parse_experiment({"base": str(tmp_path), "training": {"rank": 16}})
-    assert adapter_size(experiment) == 5_984_256
-
-
-def test_adapter_size_names_a_base_model_that_is_not_there(tmp_path):
-    from lorastyle.cli.dry_run import adapter_size
-    from lorastyle.config import parse_experiment
-    from lorastyle.errors import BaseModelError
-
-    with pytest.raises(BaseModelError, match=r"no readable unet/config\.json"):
-        adapter_size(parse_experiment({"base": str(tmp_path)}))

@@ -1,4 +1,4 @@
-"""Specs in a fixed, balanced order, and a plan that says what it will cost."""
+"""Specs in a fixed, balanced order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from lorastyle.config import parse_experiment
 from lorastyle.corpus.folder import Work
 from lorastyle.corpus.planning import (
     choose_artists,
-    describe_plan,
     make_catalogue,
     make_specs,
     overlap_statistics,
@@ -168,31 +167,6 @@ def test_overlap_statistics_of_three_hand_made_sets():
         "mean_nearest": pytest.approx(5 / 12, abs=1e-4),
     }
     assert overlap_statistics(made[:1]) == {}
-
-
-def test_a_plan_counts_what_it_will_train_and_store():
-    chosen, catalogue, specs = planned(training={"n_steps": 10, "batch_size": 2})
-    plan = describe_plan(chosen, catalogue, specs, 1000, samples_per_s=20.0)
-    assert plan["n_adapters"] == 33
-    assert plan["adapters_by_role"]["train"] == 12
-    assert plan["images_by_split"] == {"train": 54, "val": 18, "test": 18}
-    assert plan["store_bytes"] == 33 * 1000 * 4
-    assert plan["n_samples"] == 33 * 10 * 2
-    assert plan["training_s"] == 33.0
-    assert plan["overlap"]["max"] <= 0.5
-
-
-def test_a_plan_names_the_ranks_that_a_sweep_would_train_besides():
-    chosen, catalogue, specs = planned(training={"rank": 4}, sweep={"ranks": [4, 8, 16, 8]})
-    plan = describe_plan(chosen, catalogue, specs, 1000)
-    assert plan["other_ranks"] == {"8": 33, "16": 33}
-    assert "other_ranks" not in describe_plan(*planned(), 1000)
-
-
-def test_prior_preservation_doubles_the_samples_and_no_speed_means_no_time():
-    plain, paired = planned(), planned(training={"prior_weight": 1.0})
-    assert describe_plan(*paired, 10)["n_samples"] == 2 * describe_plan(*plain, 10)["n_samples"]
-    assert "training_s" not in describe_plan(*plain, 10)
 
 
 def test_the_papers_sets_overlap_about_as_the_paper_says():
