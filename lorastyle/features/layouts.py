@@ -158,18 +158,20 @@ def architecture_by_shapes(
         tensors[origins[name][0]]
         for name in ("patch.weight", "positions", "blocks.0.mlp_in.weight")
     )
-    if patch.ndim != 4 or positions.ndim not in (2, 3) or patch.shape[0] % HEAD_WIDTH:
+    fits = patch.ndim == 4 and positions.ndim in (2, 3) and mlp.ndim == 2
+    if not fits or patch.shape[0] % HEAD_WIDTH or 0 in (*patch.shape, *mlp.shape):
         raise FeatureError(
-            f"{where} has a patch embedding of {tuple(patch.shape)} and positions of "
-            f"{tuple(positions.shape)}; it takes (width, 3, size, size) and (patches + 1, width), "
-            f"of a width that is a multiple of {HEAD_WIDTH}"
+            f"{where} has a patch embedding of {tuple(patch.shape)}, positions of "
+            f"{tuple(positions.shape)} and a perceptron of {tuple(mlp.shape)}; it takes "
+            "(width, 3, size, size), (patches + 1, width) and (any, width), of a width that is a "
+            f"multiple of {HEAD_WIDTH}"
         )
     width, patch_size = patch.shape[0], patch.shape[2]
     return Architecture(
         width=width,
         n_layers=n_layers,
         n_heads=width // HEAD_WIDTH,
-        mlp_width=mlp.shape[0] if mlp.ndim else 0,
+        mlp_width=mlp.shape[0],
         patch_size=patch_size,
         image_size=math.isqrt(max(0, positions.shape[-2] - 1)) * patch_size,
         activation=layout.activation,

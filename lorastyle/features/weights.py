@@ -26,6 +26,7 @@ _CHOICES = tuple(
     for shard in ("", r"-\d{5}-of-\d{5}")
 )
 """In the order in which they are preferred: whole before shards, safetensors before pickles."""
+_NONE = "has no whole model.safetensors or pytorch_model.bin in it; name the file of weights"
 
 
 @dataclass(frozen=True)
@@ -87,28 +88,27 @@ class Weights:
         folder = path if path.is_dir() else self._snapshot()
         names = _names(folder)
         config = folder / CONFIG if CONFIG in names else None
-        return config, tuple(folder / name for name in self._choose(names))
+        if not (chosen := _chosen(names)):
+            raise FeatureError(f"{self} {_NONE}")
+        return config, tuple(folder / name for name in chosen)
 
     def _snapshot(self) -> Path:
         """A hub model's folder in the cache, fetched where it is not whole."""
         try:
-            for pattern in (CONFIG, "model.safetensors", "pytorch_model.bin"):
-                cached = cached_snapshot(self.name, pattern)
+            for file in (CONFIG, "model.safetensors", "pytorch_model.bin"):
+                cached = cached_snapshot(self.name, file)
                 if cached is not None and _chosen(_names(cached)):
                     return cached
-            return fetch_snapshot(
-                self.name, lambda files: [*self._choose(files), *({CONFIG} & set(files))]
-            )
+            return fetch_snapshot(self.name, self._wanted)
         except BaseModelError as error:
             raise FeatureError(f"evaluation.feature_weights.{self.key}: {error}") from error
 
-    def _choose(self, names: Collection[str]) -> list[str]:
-        chosen = _chosen(names)
+    def _wanted(self, files: Collection[str]) -> list[str]:
+        """Of what the hub has. Raises BaseModelError, which `fetch_snapshot` lets through."""
+        chosen = _chosen(files)
         if not chosen:
-            raise FeatureError(
-                f"{self} has no whole model.safetensors or pytorch_model.bin in it; name the file"
-            )
-        return chosen
+            raise BaseModelError(f"the hub model '{self.name}' {_NONE}")
+        return [*chosen, *({CONFIG} & set(files))]
 
 
 def _names(folder: Path) -> list[str]:
