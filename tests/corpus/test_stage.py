@@ -15,6 +15,7 @@ from PIL import Image
 from lorastyle.config import parse_experiment
 from lorastyle.corpus import stage
 from lorastyle.corpus.captioner import Captioner, load_captioner
+from lorastyle.corpus.descriptions import descriptions_path
 from lorastyle.corpus.stage import corpus_root, plan, read_catalogue, read_plan
 from lorastyle.errors import ConfigError, StageError
 from lorastyle.records import Role
@@ -179,6 +180,40 @@ def test_an_interrupted_plan_goes_on_where_it_was(make_folder, run_of, tiny_blip
     monkeypatch.setattr(Captioner, "describe", counting)
     plan(run, image_size=8)
     assert sum(shown) == 28
+
+
+def test_what_another_run_described_is_not_described_again(make_folder, run_of, tiny_blip):
+    """As runs at other ranks are planned, below a run."""
+    root = make_folder({"a": 14, "b": 14})
+    run = run_of(root, corpus={"captioner": str(tiny_blip)})
+    below = run_of(root, "below", corpus={"captioner": str(tiny_blip)})
+    plan(run, image_size=8)
+    kept = descriptions_path(run)
+    size = kept.stat().st_size
+    plan(below, image_size=8, descriptions=kept)
+    assert kept.stat().st_size == size
+    assert not descriptions_path(below).exists()
+    assert below.upstream_hash("plan") == run.upstream_hash("plan")
+
+
+def test_in_a_bucket_captions_are_published_and_descriptions_stay(
+    make_folder, experiment, machines, tmp_path, tiny_blip
+):
+    machines(f"{tmp_path.name}-first")
+    url = f"s3://team/{tmp_path.name}"
+    root = make_folder({"a": 14, "b": 14})
+    run = Run.create(url, experiment(root, corpus={"captioner": str(tiny_blip)}))
+    plan(run, image_size=8)
+    assert descriptions_path(run).exists()
+    shutil.rmtree(root)
+
+    machines(f"{tmp_path.name}-second")
+    there = Run.open(url)
+    assert plan(there, image_size=8).skipped
+    captions = {row["image_id"]: row["used"] for row in read_csv(there.captions_path)}
+    catalogue = read_catalogue(there)
+    assert captions == dict(zip(catalogue["image_id"], catalogue["caption"], strict=True))
+    assert not descriptions_path(there).exists()
 
 
 def test_a_captioner_that_nobody_needs_is_not_looked_for(make_folder, run_of):
