@@ -14,6 +14,7 @@ Writes, in `run.evaluation_path`:
   recall_at_k.
 - `calibration.parquet`: see `drift.calibration_table`. `similarity.parquet`: see
   `likeness.similarity_table`.
+- `tables/`: the paper's tables as Markdown, LaTeX, CSV and JSON (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from lorastyle.evaluation.floor import floor_section
 from lorastyle.evaluation.image_features import feature_names, measure_features
 from lorastyle.evaluation.intervals import LEVEL, N_RESAMPLES, SEED
 from lorastyle.evaluation.likeness import similarity_section, similarity_table
+from lorastyle.evaluation.paper_tables import paper_tables
 from lorastyle.evaluation.protocol import HELD_OUT, ProtocolSettings, Setting
 from lorastyle.evaluation.selection import (
     Choice,
@@ -44,6 +46,7 @@ from lorastyle.evaluation.selection import (
     setting_curves,
 )
 from lorastyle.evaluation.swept import FinishedSweep, SweptSetting, finished_sweep, own_setting
+from lorastyle.evaluation.table_formats import write_table
 from lorastyle.evaluation.weights import query_table, score_table, weight_entries
 from lorastyle.features.contract import image_feature
 from lorastyle.progress import progress
@@ -100,6 +103,8 @@ def _evaluate(run: Run, swept: FinishedSweep | None) -> dict[str, Any]:
     if findings.absent:
         metrics["reasons"] = findings.absent
     findings.write_tables(run.evaluation_path)
+    for table in paper_tables(metrics, findings.shares, run.experiment):
+        write_table(run.evaluation_path / "tables", table)
     write_json(run.metrics_path, metrics)
     return {
         "metrics": digest(metrics),

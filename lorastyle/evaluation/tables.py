@@ -1,4 +1,4 @@
-"""The paper's tables, as rows of text: percentages, with the spread over seeds beside them."""
+"""The summary of a run as rows of text: percentages, with the spread over seeds beside them."""
 
 from __future__ import annotations
 
@@ -29,46 +29,29 @@ class Method:
     entries: Mapping[str, Mapping[str, Any]]
 
 
-CLUSTERING = tuple(
-    Column(f"{score.upper()} {split}", "clustering", split, score)
-    for score in ("ari", "nmi")
-    for split in ("train", "val", "test")
+SUMMARY = (
+    *(Column(f"ARI {split}", "clustering", split, "ari") for split in ("train", "val", "test")),
+    Column("mAP test", "retrieval", "test", "map"),
+    Column("Recall@{k} test", "retrieval", "test", "recall_at_k"),
 )
-"""The paper's Table 2."""
-RETRIEVAL = tuple(
-    Column(f"{title} {split}", "retrieval", split, score)
-    for split in ("val", "test")
-    for score, title in (("map", "mAP"), ("recall_at_k", "Recall@{k}"))
-)
-"""The paper's Table 4, original images."""
-SUMMARY = (CLUSTERING[0], CLUSTERING[1], CLUSTERING[2], RETRIEVAL[2], RETRIEVAL[3])
+"""What is shown of a run."""
 
 
-def metrics_table(metrics: Metrics, columns: Sequence[Column] = SUMMARY) -> Rows:
+def metrics_table(metrics: Metrics) -> Rows:
     """A heading and a row for each method: image features, then adapter weights.
 
     The setting with the best validation ARI is followed by itself without
     calibration. What could not be computed is a dash.
     """
-    tasks = list(dict.fromkeys(column.task for column in columns))
+    tasks = list(dict.fromkeys(column.task for column in SUMMARY))
     k = metrics.get("protocol", {}).get("k", "k")
     headings = ["Method", *(f"PCs {task}" for task in tasks)]
-    headings += [column.heading.replace("{k}", str(k)) for column in columns]
+    headings += [column.heading.replace("{k}", str(k)) for column in SUMMARY]
     rows = [headings]
     for method in _methods(metrics):
         counts = [str(method.entries.get(task, {}).get("n_components", "")) for task in tasks]
-        rows.append([method.name, *counts, *(_cell(method, column) for column in columns)])
+        rows.append([method.name, *counts, *(_cell(method, column) for column in SUMMARY)])
     return rows
-
-
-def clustering_table(metrics: Metrics) -> Rows:
-    """ARI and NMI of train, validation and test adapters."""
-    return metrics_table(metrics, CLUSTERING)
-
-
-def retrieval_table(metrics: Metrics) -> Rows:
-    """Mean average precision and recall of validation and test queries."""
-    return metrics_table(metrics, RETRIEVAL)
 
 
 def markdown(rows: Rows) -> str:
@@ -100,7 +83,7 @@ def _methods(metrics: Metrics) -> Iterator[Method]:
         retrieval = feature.get("retrieval", {}).get("orig_orig", {})
         yield Method(name, {"clustering": feature.get("clustering", {}), "retrieval": retrieval})
     tasks = {task: metrics.get(task, {}) for task in ("clustering", "retrieval")}
-    best = _best(tasks["clustering"])
+    best = best_calibrated(tasks["clustering"])
     for key in dict.fromkeys(key for entries in tasks.values() for key in entries):
         entries = {task: tasks[task].get(key, {}) for task in tasks}
         yield Method(key, entries)
@@ -109,7 +92,8 @@ def _methods(metrics: Metrics) -> Iterator[Method]:
             yield Method(f"{key}, uncalibrated", without)
 
 
-def _best(entries: Mapping[str, Any]) -> str | None:
+def best_calibrated(entries: Mapping[str, Any]) -> str | None:
+    """The setting with the best validation ARI among those that were calibrated."""
     scored = {
         key: entry["val"]["ari"]["mean"]
         for key, entry in entries.items()

@@ -1,0 +1,244 @@
+"""The paper's tables, filled from the metrics of a run, with the paper's own numbers for each.
+
+`clustering-main` (main text Table 1), `clustering` (supplement Table 2), `retrieval-val` and
+`retrieval-test` (supplement Tables 4 and 1), `similarity` (supplement Table 3), `sub-networks`
+(section 4.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from lorastyle.config import Experiment
+from lorastyle.embedding.style_space import Task
+from lorastyle.evaluation import paper_numbers as paper
+from lorastyle.evaluation.paper_protocol import differences
+from lorastyle.evaluation.paper_rows import (
+    COUNT,
+    feature_name,
+    paper_clustering,
+    paper_retrieval,
+    paper_similarity,
+    paper_sub_networks,
+)
+from lorastyle.evaluation.result_table import Cell, Column, PaperPart, ResultTable, Row
+from lorastyle.evaluation.run_rows import (
+    Entry,
+    Metrics,
+    cell_of,
+    feature_rows,
+    weight_rows,
+)
+
+Differs = tuple[str, ...]
+
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+AGREEMENT = {"ari": "ARI (%)", "nmi": "NMI (%)"}
+PRECISION = {"map": "mAP (%)", "map_at_k": "mAP@{k} (%)", "recall_at_k": "Recall@{k} (%)"}
+SCENARIOS = dict(
+    zip(paper.SCENARIOS, ("Orig+Orig", "Orig+Gen", "Gen+Orig", "Gen+Gen"), strict=True)
+)
+PCS = Column(COUNT, "", "PCs", "count")
+
+
+def paper_tables(
+    metrics: Metrics, shares: Mapping[str, float], experiment: Experiment
+) -> list[ResultTable]:
+    """Every table; `shares` says by setting which part of an adapter's numbers it has."""
+    differs = tuple(differences(experiment, metrics["protocol"]["n_artists"]))
+    return [
+        clustering_table(metrics, differs, ("train", "test")),
+        clustering_table(metrics, differs),
+        retrieval_table(metrics, "val", differs),
+        retrieval_table(metrics, "test", differs),
+        similarity_table(metrics, differs),
+        sub_network_table(metrics, shares, differs),
+    ]
+
+
+def clustering_table(
+    metrics: Metrics, differs: Differs, splits: Sequence[str] = tuple(SPLITS)
+) -> ResultTable:
+    """ARI and NMI by split, ± the deviation over k-means seeds."""
+    columns = [
+        Column(f"{score}/{split}", title, SPLITS[split])
+        for score, title in AGREEMENT.items()
+        for split in splits
+    ]
+    chance = metrics["floor"]["clustering"]
+    features = {name: entry["clustering"] for name, entry in metrics["features"].items()}
+
+    def cells(entry: Entry) -> dict[str, Cell]:
+        found = {column.key: cell_of(entry, column.key) for column in columns}
+        return {key: cell for key, cell in found.items() if cell is not None}
+
+    rows = (
+        *feature_rows(features, cells),
+        *weight_rows(metrics, "clustering", cells),
+        Row("random labels", cells(chance)),
+    )
+    whole = len(splits) == len(SPLITS)
+    numbers = (
+        paper_clustering(paper.ALL_CLUSTERING_COLUMNS, paper.ALL_CLUSTERING)
+        if whole
+        else paper_clustering(paper.CLUSTERING_COLUMNS, paper.CLUSTERING)
+    )
+    source = "the supplement's Table 2" if whole else "the main text's Table 1"
+    return ResultTable(
+        "clustering" if whole else "clustering-main",
+        "Clustering by artist" if whole else "Clustering by artist, training and test",
+        "Method",
+        (PCS, *columns),
+        rows,
+        (
+            f"Mean ± standard deviation over {len(metrics['protocol']['seeds'])} k-means seeds. "
+            "Clusters are fitted on the training adapters; the others are assigned to them. Random "
+            "labels: expectation where artists are dealt to the adapters at random.",
+        ),
+        PaperPart(source, tuple(columns), numbers, differs),
+    )
+
+
+def retrieval_table(metrics: Metrics, split: str, differs: Differs) -> ResultTable:
+    """mAP, mAP at k and recall at k of a split's queries, with intervals over artists."""
+    made = [name for name in SCENARIOS if name == "orig_orig" or _has(metrics, name)]
+    k = metrics["protocol"]["k"]
+    columns = _retrieval_columns(PRECISION, made, k)
+
+    def cells(entries: Mapping[str, Entry]) -> dict[str, Cell]:
+        found = {}
+        for column in columns:
+            score, _, scenario = column.key.partition("/")
+            cell = cell_of(entries.get(scenario, {}), f"{score}/{split}")
+            if cell is not None:
+                found[column.key] = cell
+        return found
+
+    def everywhere(entry: Entry) -> dict[str, Cell]:
+        return cells(dict.fromkeys(made, entry))
+
+    features = {name: entry["retrieval"] for name, entry in metrics["features"].items()}
+    rows = (
+        *feature_rows(features, cells),
+        *weight_rows(metrics, "retrieval", everywhere),
+        Row("random ranking", everywhere(metrics["floor"]["retrieval"])),
+    )
+    level = metrics["protocol"]["interval"]["level"]
+    tables = "Table 4" + (" and, for feed-forward, Table 1" if split == "test" else "")
+    return ResultTable(
+        f"retrieval-{split}",
+        f"Retrieval, {SPLITS[split]} queries",
+        "Method",
+        (PCS, *columns),
+        rows,
+        (
+            f"In brackets: intervals of {100 * level:.0f} %, the queries' artists drawn again. "
+            "[Gallery]+[Query]: features of the training images (Orig) or of generated ones (Gen); "
+            "weights need neither. Random ranking: expectation of a random order.",
+            f"mAP is over the whole ranking, mAP@{k} over what was found among the first {k}. The "
+            "paper does not define its mAP; it is far above its recall, so probably the second.",
+        ),
+        PaperPart(
+            f"the supplement's {tables}",
+            tuple(_retrieval_columns(("map", "recall_at_k"), SCENARIOS, paper.TOP_K)),
+            paper_retrieval(split),
+            differs,
+        ),
+    )
+
+
+def similarity_table(metrics: Metrics, differs: Differs) -> ResultTable:
+    """Mean cosine between the weights' embedding and each image feature's, by PC count."""
+    section = metrics["similarity"]
+    weights, pairs = section.get("weights"), section.get("pairs", ())
+    cells: dict[int, dict[str, Cell]] = {}
+    ours = [pair for pair in pairs if pair["first"] == weights]
+    for pair in ours:
+        for count, value in zip(pair["n_components"], pair["similarity"], strict=True):
+            cells.setdefault(count, {})[feature_name(pair["second"])] = Cell(value)
+    columns = [
+        Column(name, "", name, "cosine") for name in (feature_name(one["second"]) for one in ours)
+    ]
+    notes = [
+        f"Mean cosine between corresponding training adapters, {section['n_adapters']} of them, of "
+        f"{weights} and the mean image feature, under the first so many components of each."
+        if ours
+        else f"Not computed: {section.get('reason', 'no components in common')}."
+    ]
+    return ResultTable(
+        "similarity",
+        "Similarity of embeddings",
+        "PCs",
+        tuple(columns),
+        tuple(Row(str(count), found) for count, found in sorted(cells.items())),
+        tuple(notes),
+        PaperPart(
+            "the supplement's Table 3",
+            tuple(Column(name, "", name, "cosine") for name in paper.SIMILARITY_COLUMNS),
+            paper_similarity(),
+            differs,
+        ),
+    )
+
+
+def sub_network_table(
+    metrics: Metrics, shares: Mapping[str, float], differs: Differs
+) -> ResultTable:
+    """Every setting at its PC counts: share of the numbers, ARI, mAP and recall."""
+    k = metrics["protocol"]["k"]
+    columns: dict[Task, list[Column]] = {
+        "clustering": [
+            Column(f"ari/{split}", AGREEMENT["ari"], title) for split, title in SPLITS.items()
+        ],
+        "retrieval": [
+            Column(f"{score}/{split}", PRECISION[score].format(k=k), SPLITS[split])
+            for score in ("map", "recall_at_k")
+            for split in ("val", "test")
+        ],
+    }
+    counts = {task: Column(f"{COUNT}/{task}", "", f"PCs, {task}", "count") for task in columns}
+    share = Column("share", "", "share (%)")
+
+    def cells(key: str) -> Iterator[tuple[str, Cell]]:
+        if key in shares:
+            yield share.key, Cell(shares[key])
+        for task, scores in columns.items():
+            entry = metrics[task].get(key, {})
+            if COUNT in entry:
+                yield counts[task].key, Cell(entry[COUNT])
+            for column in scores:
+                cell = cell_of(entry, column.key)
+                if cell is not None:
+                    yield column.key, replace(cell, low=None, high=None)
+
+    keys = dict.fromkeys([*metrics["clustering"], *metrics["retrieval"]])
+    return ResultTable(
+        "sub-networks",
+        "Sub-networks",
+        "Setting",
+        (share, *(one for task in columns for one in (counts[task], *columns[task]))),
+        tuple(Row(key, dict(cells(key))) for key in keys),
+        (
+            "Share: of the numbers in an adapter of the full network. PC counts are chosen on "
+            "validation; ± is over k-means seeds.",
+        ),
+        PaperPart(
+            "section 4.5 and section 4 of the supplement",
+            (share, counts["clustering"], columns["clustering"][0], counts["retrieval"]),
+            paper_sub_networks(),
+            differs,
+        ),
+    )
+
+
+def _retrieval_columns(scores: Iterable[str], scenarios: Iterable[str], top_k: int) -> list[Column]:
+    return [
+        Column(f"{score}/{scenario}", PRECISION[score].format(k=top_k), SCENARIOS[scenario])
+        for score in scores
+        for scenario in scenarios
+    ]
+
+
+def _has(metrics: Metrics, scenario: str) -> bool:
+    return any(scenario in entry["retrieval"] for entry in metrics["features"].values())
