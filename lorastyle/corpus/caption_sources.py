@@ -13,7 +13,7 @@ from enum import StrEnum
 from re import Pattern
 
 from lorastyle.corpus.captions import name_pattern, scrub_naming
-from lorastyle.corpus.folder import Work
+from lorastyle.corpus.works import Work
 
 Describe = Callable[[Sequence[Work]], Sequence[str]]
 """A text for each work. Only called where there are some that need one."""

@@ -30,7 +30,7 @@ Picture: TypeAlias = "Image.Image | npt.NDArray[np.uint8]"
 
 BATCH_SIZE = 8
 SEARCH = {"num_beams": 3, "min_length": 10, "max_length": 30, "do_sample": False}
-"""Lengths in tokens. As BLIP's authors and LAVIS caption."""
+"""Lengths in tokens. The defaults of LAVIS, the library of BLIP's authors."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lorastyle.corpus.captioner import BATCH_SIZE, SEARCH, Captioner, load_captioner
 from lorastyle.corpus.captioner_files import CaptionerIdentity, find_captioner
-from lorastyle.corpus.folder import Work
+from lorastyle.corpus.works import Work
 from lorastyle.pictures import read_picture
 from lorastyle.progress import Progress, progress
 from lorastyle.records import digest

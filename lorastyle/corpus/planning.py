@@ -12,8 +12,8 @@ import pandas as pd
 
 from lorastyle.config import Experiment
 from lorastyle.corpus.captions import identifier_token
-from lorastyle.corpus.folder import LeftOut, Work
 from lorastyle.corpus.sampling import sample_sets, split_images, stable_seed
+from lorastyle.corpus.works import LeftOut, Work
 from lorastyle.errors import ConfigError, CorpusError
 from lorastyle.records import AdapterSpec, Role, Split
 

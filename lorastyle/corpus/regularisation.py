@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 
 from lorastyle.corpus.captions import name_pattern, scrub
-from lorastyle.corpus.folder import LeftOut, Work, count_images, folder_digest, read_pictures
+from lorastyle.corpus.folder import count_images, folder_digest, read_pictures
+from lorastyle.corpus.works import LeftOut, Work
 from lorastyle.errors import CorpusError, StageError
 from lorastyle.progress import progress
 from lorastyle.records import digest

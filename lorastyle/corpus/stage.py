@@ -15,10 +15,11 @@ import pandas as pd
 
 from lorastyle.corpus.caption_sources import CaptionSource, UsedCaption, finish_captions
 from lorastyle.corpus.descriptions import Describer, descriptions_path
-from lorastyle.corpus.folder import LeftOut, Work, count_images, folder_digest, read_folder
+from lorastyle.corpus.folder import count_images, folder_digest, read_folder
 from lorastyle.corpus.planning import choose_artists, make_catalogue, make_specs
 from lorastyle.corpus.procedural import write_corpus
 from lorastyle.corpus.regularisation import plan_regularisation, regularisation_inputs
+from lorastyle.corpus.works import LeftOut, Work
 from lorastyle.errors import StageError
 from lorastyle.progress import progress
 from lorastyle.records import AdapterSpec, Role, digest

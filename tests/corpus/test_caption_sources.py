@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from lorastyle.corpus.caption_sources import CaptionSource, UsedCaption, finish_captions
-from lorastyle.corpus.folder import Work
+from lorastyle.corpus.works import Work
 
 OWN, CAPTIONER, TEMPLATE = CaptionSource.OWN, CaptionSource.CAPTIONER, CaptionSource.TEMPLATE
 

@@ -15,7 +15,8 @@ from PIL import Image
 from lorastyle.corpus import descriptions
 from lorastyle.corpus.captioner import Captioner, load_captioner
 from lorastyle.corpus.descriptions import Describer
-from lorastyle.corpus.folder import Work, read_folder
+from lorastyle.corpus.folder import read_folder
+from lorastyle.corpus.works import Work
 from lorastyle.errors import CorpusError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lorastyle.corpus import folder
+from lorastyle.corpus import works as works_module
 from lorastyle.corpus.folder import folder_digest, read_folder
 from lorastyle.errors import CorpusError
 
@@ -126,7 +126,7 @@ def test_an_image_that_claims_a_huge_size_is_never_decoded(make_folder, side):
 def test_an_image_over_the_pixel_limit_is_left_out(make_folder, paint, monkeypatch):
     root = make_folder({"a": 1})
     paint(root / "a" / "wide.png", 1, size=(40, 16))
-    monkeypatch.setattr(folder, "MAX_PIXELS", 16 * 16)
+    monkeypatch.setattr(works_module, "MAX_PIXELS", 16 * 16)
     assert reasons(read_folder(root)[1]) == {"a/wide.png": "40 x 16 is over 256 pixels"}
 
 

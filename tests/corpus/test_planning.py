@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from lorastyle.config import parse_experiment
-from lorastyle.corpus.folder import Work
 from lorastyle.corpus.planning import (
     choose_artists,
     make_catalogue,
     make_specs,
     overlap_statistics,
 )
+from lorastyle.corpus.works import Work
 from lorastyle.errors import ConfigError, CorpusError
 from lorastyle.records import AdapterSpec, Role
 
