@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -145,3 +145,23 @@ def test_random_rankings_score_near_the_share_of_relevant_adapters():
     rng = np.random.default_rng(0)
     ranked = rng.random((400, 200)) < 0.1
     assert score_ranking(ranked, 20).to_dict()["recall_at_k"] == pytest.approx(0.1, abs=0.02)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 12))
+@settings(max_examples=40)
+def test_scores_of_vectors_on_a_grid_equal_brute_force_ties_and_all(seed, top_k):
+    rng = np.random.default_rng(seed)
+    gallery = LabelledVectors(rng.integers(0, 3, (12, 2)) * 1.0, rng.choice(list("abc"), 12))
+    asked = LabelledVectors(rng.integers(0, 3, (4, 2)) * 1.0, rng.choice(list("abcx"), 4))
+    scores = retrieve(gallery, {"test": asked}, top_k, "euclidean")["test"]
+    for query, (vector, artist) in enumerate(zip(asked.vectors, asked.artists, strict=True)):
+        # Squared whole numbers: ties are exact. The first in the gallery goes first.
+        lengths = [(vector[0] - x) ** 2 + (vector[1] - y) ** 2 for x, y in gallery.vectors]
+        order = sorted(range(12), key=lambda place, lengths=lengths: (lengths[place], place))
+        hits = [gallery.artists[place] == artist for place in order]
+        found = scores.average_precision[query], scores.recall_at_k[query]
+        if not any(hits):
+            assert np.isnan(found).all()
+            continue
+        assert found[0] == pytest.approx(brute_force_ap(hits))
+        assert found[1] == pytest.approx(sum(hits[:top_k]) / sum(hits))
