@@ -94,9 +94,13 @@ def test_dino_is_the_class_token_of_transformers_vit(dino, dino_folder):
     assert (feature.dimension, feature.image_size) == (48, 36)
 
 
-def test_dinos_own_file_is_the_same_network_by_other_names(timm_vit, timm_tensors, tmp_path):
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_dinos_own_file_is_the_same_network_by_other_names(
+    is_zip, timm_vit, timm_tensors, tmp_path
+):
+    """In PyTorch's format, and in that of before 1.6."""
     path = tmp_path / "dino_vitbase16_pretrain.pth"
-    torch.save(timm_tensors, path)
+    torch.save(timm_tensors, path, _use_new_zipfile_serialization=is_zip)
     found = encode_all(image_feature("dino", {"dino": str(path)}), SEEN)
     np.testing.assert_allclose(found, dino_vectors(timm_vit, SEEN), **TOLERANCE)
 
