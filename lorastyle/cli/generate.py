@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,18 +45,12 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Images an adapter; by default one a prompt or caption.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0))
+@click.option("--steps", "n_steps", type=click.IntRange(min=1), help="Of DDIM.")
 @click.option(
-    "--steps", "n_steps", type=click.IntRange(min=1), default=30, show_default=True, help="DDIM."
+    "--guidance-scale", type=click.FloatRange(min=0), help="1 is without, in half the time."
 )
-@click.option(
-    "--guidance-scale",
-    type=click.FloatRange(min=0),
-    default=7.5,
-    show_default=True,
-    help="1 is without guidance, in half the time.",
-)
-@click.option("--negative-prompt", default="", help="What images are guided away from.")
+@click.option("--negative-prompt", help="What images are guided away from.")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
@@ -83,18 +78,21 @@ def command(
     """Generate images with adapters of a run.
 
     ADAPTER is an adapter's name, as `search` prints it. Without --prompt, the captions of its
-    training images are the prompts, with its identifier before each. Images that are there already,
-    made with the same settings, stay.
+    training images are the prompts, with its identifier before each. How images are sampled is by
+    default as the run's experiment says (`generation`). Images that are there already, made with
+    the same settings, stay.
     """
 
     def body() -> Answer:
-        from lorastyle.base.sampling_settings import Sampling
         from lorastyle.generation.folder import ImageFolder
+        from lorastyle.generation.kept import GeneratedImages
         from lorastyle.generation.subjects import read_subjects
         from lorastyle.runs import Run
         from lorastyle.runs.file_names import safe_name
 
-        run, settings = Run.open(target), Sampling(**sampling)
+        run = Run.open(target)
+        given = {name: value for name, value in sampling.items() if value is not None}
+        settings = replace(GeneratedImages.of(run).sampling, **given)
         subjects = read_subjects(run, chosen_rows(run, names, everything).values())
         work = [
             (

@@ -11,11 +11,8 @@ from lorastyle.base.loading import BaseModel
 from lorastyle.base.sampling import draw
 from lorastyle.base.sampling_settings import Sampling
 from lorastyle.generation.stacking import adapters_on, rank_of
-from lorastyle.generation.wanted import Images, WantedImage
+from lorastyle.generation.wanted import BATCH_SIZE, Images, WantedImage
 from lorastyle.training.fitting import train_fitting
-
-BATCH_SIZE = 16
-"""Images at once where the caller does not say; the U-Net sees twice as many samples."""
 
 
 class Generator:

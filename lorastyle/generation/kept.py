@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorastyle.base.loading import BaseModel
 from lorastyle.base.sampling_settings import Sampling
 from lorastyle.errors import StageError
-from lorastyle.generation.generator import BATCH_SIZE, Generator
 from lorastyle.generation.orders import Order, carry_out
 from lorastyle.generation.subjects import Subject, read_subjects
-from lorastyle.generation.wanted import Images
+from lorastyle.generation.wanted import BATCH_SIZE, Images
 from lorastyle.records import digest
 from lorastyle.runs import Run
 from lorastyle.runs.kept import KeptArrays
+
+if TYPE_CHECKING:
+    from lorastyle.base.loading import BaseModel
 
 DIRECTORY = "generated"
 
@@ -66,6 +68,8 @@ class GeneratedImages:
         `base` is the run's, as `orders.open_base` opens it. Raises StoreError for an adapter from
         elsewhere, which has no captions.
         """
+        from lorastyle.generation.generator import Generator
+
         todo = set(self.missing(rows))
         orders = [Order(one, tuple(one.wanted())) for one in read_subjects(self.run, sorted(todo))]
         generator = Generator(base, self.sampling, batch_size=batch_size)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from lorastyle.base.loading import BaseModel
 from lorastyle.errors import BaseModelError
-from lorastyle.generation.generator import Generator
 from lorastyle.generation.subjects import Subject
 from lorastyle.generation.wanted import Images, WantedImage
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore
 from lorastyle.store.members import read_member
+
+if TYPE_CHECKING:
+    from lorastyle.base.loading import BaseModel
+    from lorastyle.generation.generator import Generator
 
 
 @dataclass(frozen=True)

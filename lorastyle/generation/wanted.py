@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+BATCH_SIZE = 16
+"""Images at once where the caller does not say; the U-Net sees twice as many samples."""
+
 Images = npt.NDArray[np.uint8]
 """Of one adapter: (m, H, W, 3)."""
 

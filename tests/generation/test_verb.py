@@ -38,9 +38,11 @@ def run(trained: Path) -> Run:
 def generate(run: Run, tmp_path: Path) -> Generate:
     """`generate(...)` into `out`; the document, or the error's sentence."""
 
-    def ask(*arguments: Any, status: int = 0, run: Run = run) -> Any:
+    def ask(
+        *arguments: Any, status: int = 0, run: Run = run, settings: tuple[str, ...] = FAST
+    ) -> Any:
         given = map(str, ("generate", run.directory, *arguments, "--out", tmp_path / "out"))
-        result = CliRunner().invoke(main, [next(given), *FAST, *given, "--json"])
+        result = CliRunner().invoke(main, [next(given), *settings, *given, "--json"])
         assert result.exit_code == status, result.stderr
         return json.loads(result.stdout) if status == 0 else result.stderr
 
@@ -159,6 +161,23 @@ def test_adapters_from_elsewhere_of_other_ranks_and_with_names_that_lead_nowhere
     folder = tmp_path / "out" / f"a.._2f.._evil-{sha256(name.encode()).hexdigest()[:8]}"
     assert prompts_in(folder) == ["a pond of"]
     assert [one["n_modules_left_out"] for one in document["generated"]] == [1, 0]
+
+
+def test_what_is_not_said_is_as_the_experiment_has_it(
+    trained_run: Run, generate: Generate, tmp_path: Path
+) -> None:
+    config = trained_run.config_path
+    text = config.read_text()
+    for before, after in (("sampling_seed: 0", "sampling_seed: 7"), ("scale: 7.5", "scale: 1.0")):
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    config.write_text(text)
+    name = read_plan(trained_run)[0].adapter_id
+    generate(name, "--steps", 2, "--n-images", 1, run=trained_run, settings=())
+    document = json.loads((tmp_path / "out" / name / "prompts.json").read_text())
+    assert document["sampling"] == {
+        "seed": 7, "n_steps": 2, "guidance_scale": 1.0, "negative_prompt": ""
+    }  # fmt: skip
 
 
 def test_wrong_use(trained_run: Run, generate: Generate) -> None:
