@@ -99,9 +99,12 @@ def _location(text: str) -> Path | str:
 
 
 def _rate(text: str) -> float:
-    rate = float(text)
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
     if not 0 < rate < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} samples/s is no rate; give a number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate; give a number above 0")
     return rate
 
 

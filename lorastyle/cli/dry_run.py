@@ -72,11 +72,14 @@ def unit_of(experiment: Experiment) -> Unit:
     automatic = "float32" if base == "miniature" else "bfloat16"
     precision = automatic if training.precision == "auto" else training.precision
     config = unet_config(base).values
+    cost = sample_cost(config, training, dtype=getattr(torch, precision))
+    # A description holds what differs from diffusers' defaults, of which one is 4 channels.
+    numbers = int(config.get("in_channels", 4)) * int(config["sample_size"]) ** 2
     return Unit(
         layout=AdapterLayout.of_modules(training.rank, modules),
-        cost=sample_cost(config, training, dtype=getattr(torch, precision)),
+        cost=cost,
         precision=precision,
-        latent_numbers=int(config["in_channels"]) * int(config["sample_size"]) ** 2,
+        latent_numbers=numbers,
     )
 
 

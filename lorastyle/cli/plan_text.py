@@ -112,7 +112,7 @@ def _disk(plan: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
         yield _row("", "", f"corpus.min_works={corpus.min_works} of each artist")
     every = experiment.training.checkpoint_every
     how = f"every {every:,} steps" if every else "but checkpoint_every=0"
-    yield _row("checkpoint", size(plan["checkpoint_bytes"]), f"a stack of {plan['stack']}, {how}")
+    yield _row("checkpoint", size(plan["checkpoint_bytes"]), f"a stack of {plan['stack']:,}, {how}")
 
 
 def _memory(plan: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
@@ -123,12 +123,12 @@ def _memory(plan: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
     state = _memory_size(cost["state_bytes"])
     yield _row("an adapter", state, "weights, gradient, Adam's two moments")
     where = "" if experiment.base == "miniature" else "cut to what a GPU has free"
-    yield _row(f"a stack of {plan['stack']}", _memory_size(plan["stack_memory_bytes"]), where)
+    yield _row(f"a stack of {plan['stack']:,}", _memory_size(plan["stack_memory_bytes"]), where)
 
 
 def _memory_size(n_bytes: float) -> str:
     """In powers of 1024, as GPUs' memory is sold."""
-    return f"{n_bytes / GIB:.2f} GiB" if n_bytes >= GIB / 2 else f"{n_bytes / MIB:.2f} MiB"
+    return f"{n_bytes / GIB:,.2f} GiB" if n_bytes >= GIB / 2 else f"{n_bytes / MIB:.2f} MiB"
 
 
 def _training(plan: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:

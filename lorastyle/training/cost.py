@@ -65,7 +65,8 @@ def sample_cost(
     """Count one step of `n_adapters` with a sample each, and divide.
 
     `config` describes the U-Net as `UNet2DConditionModel.from_config` takes it; `dtype` is what
-    it computes in. Every number but `n_parameters` grows in proportion to adapters and samples.
+    it computes in. What a step takes grows in proportion to its samples, so it does not matter
+    how many are counted. The counts are of PyTorch's eager mode; a compiled U-Net may keep less.
     Raises BaseModelError for a U-Net that cannot be trained so.
     """
     try:

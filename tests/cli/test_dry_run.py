@@ -113,6 +113,10 @@ def test_the_job_needs_no_run_to_say_it_and_fits_a_terminal(
     with pytest.raises(SystemExit) as ended:
         job(["train"], ["--config", str(PAPER)])
     assert ended.value.code == 2 and "--run is needed" in capsys.readouterr().err
+    for rate in ("0", "-1", "inf", "nan", "fast"):
+        with pytest.raises(SystemExit):
+            job(["train"], ["--config", str(PAPER), "--dry-run", "--samples-per-s", rate])
+        assert f"'{rate}' is no rate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -139,6 +143,27 @@ def test_named_artists_are_counted_up_to_their_number(lorastyle: Any, offline: N
         ]
         plan = json.loads(lorastyle("plan", PAPER, "--dry-run", "--json", *changes).stdout)["plan"]
         assert (plan["n_artists"], plan["n_adapters"]) == (n_artists, n_artists * 43)
+
+
+def test_a_base_model_is_known_by_its_description(
+    lorastyle: Any, offline: None, tmp_path: Path
+) -> None:
+    """What differs from diffusers' defaults is enough; without a description there is no plan."""
+    description = {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": 16,
+        "cross_attention_dim": 24,
+        "block_out_channels": [32, 64, 64, 64],
+    }
+    (tmp_path / "base" / "unet").mkdir(parents=True)
+    told = ("plan", PAPER, "--dry-run", "--json", "base=base", "rank=2")
+    result = lorastyle(*told)
+    assert result.exit_code == 1 and "no readable unet/config.json" in result.stderr
+    (tmp_path / "base" / "unet" / "config.json").write_text(json.dumps(description))
+    plan = json.loads(lorastyle(*told).stdout)["plan"]
+    assert plan["latent_bytes_an_image"] == 2 * 4 * 16 * 16 * 4 + 128
+    # Five blocks 32 wide and eleven 64 wide: r (w + 8 w) and r (4 w + w) in each.
+    assert plan["d_by_sub_network"]["feed_forward"] == 2 * 14 * (5 * 32 + 11 * 64)
 
 
 SMALL = {
