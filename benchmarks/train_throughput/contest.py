@@ -32,9 +32,9 @@ class Contest:
     """Why an entry was not measured, or not in all rounds."""
     _too_large: list[Entry] = field(default_factory=list)
     _taken: dict[Entry, float] = field(default_factory=dict)
-    """Seconds of each entry's last round."""
+    """Seconds of each entry's last round, compiling left out."""
     _compiled: list[float] = field(default_factory=list)
-    """Seconds of rounds in which something was compiled."""
+    """Seconds of the rounds in which something was compiled."""
 
     def run(self, contestants: Sequence[Contestant]) -> None:
         """Measure all that there is time for."""
@@ -51,7 +51,8 @@ class Contest:
 
     def _measure(self, entry: Entry, crew: Crew, name: str) -> None:
         start = self.clock()
-        limit_s = 60.0 + PATIENCE * self._expected(entry)
+        patient = PATIENCE * self._expected(entry)
+        limit_s = 60.0 + min(patient, max(0.0, self.deadline - start))
         try:
             found = crew.do("measuring:measure", entry[0], self.timing, limit_s=limit_s)
         except Failure as failure:
@@ -60,10 +61,10 @@ class Contest:
                 self._too_large.append(entry)
             self.say(f"{name}: {failure}")
             return
-        taken = self.clock() - start
+        self._taken[entry] = self.clock() - start
         if entry[0].compiled and entry not in self.measured:
-            self._compiled.append(taken)
-        self._taken[entry] = taken
+            self._compiled.append(self._taken[entry])
+            self._taken[entry] = 2 * self.timing.seconds  # the next time it is compiled already
         self.measured.setdefault(entry, []).append(found)
         self.say(f"{name}: {sum(each.samples_per_s for each in found):,.1f} samples/s")
 
@@ -78,8 +79,11 @@ class Contest:
         for other, arrangement in self._too_large:
             if arrangement == entry[1] and entry[0].outgrows(other):
                 return f"larger than {other.name}, which is out of memory"
-        late = self.clock() + self._expected(entry) > self.deadline
-        return "no time left" if late else ""
+        needed = self._expected(entry)
+        if entry not in self._taken:
+            # What is measured already comes first: it is to have all its rounds.
+            needed += (self.n_rounds - 1) * sum(self._taken.values())
+        return "no time left" if self.clock() + needed > self.deadline else ""
 
     @staticmethod
     def _name(entry: Entry) -> str:

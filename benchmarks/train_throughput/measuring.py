@@ -28,10 +28,8 @@ class Stopwatch:
     a queue that is emptied at each would not be what training does.
     """
 
-    def __init__(
-        self, timing: Timing, device: torch.device, together: Callable[[], object]
-    ) -> None:
-        self._timing, self._device, self._together = timing, device, together
+    def __init__(self, timing: Timing, device: torch.device, begin: Callable[[], object]) -> None:
+        self._timing, self._device, self._begin = timing, device, begin
         self._every = 8 if device.type == "cuda" else 1
         self._made = time.perf_counter()
         self._start = 0.0
@@ -44,7 +42,7 @@ class Stopwatch:
             return
         synchronise(self._device)
         if n_steps == 0:
-            self._together()
+            self._begin()
             self._start = time.perf_counter()
             self.prepare_s = self._start - self._made
             return
@@ -62,8 +60,13 @@ def measure(bench: Workbench, contestant: Contestant, timing: Timing) -> Measure
     if contestant.compiled:
         # Each size of a stack and each peer is a graph of its own, of the same functions.
         torch._dynamo.config.recompile_limit = 64
-    start_memory(bench.device)
-    watch = Stopwatch(timing, bench.device, bench.together)
+    tidy(bench.device)
+
+    def begin() -> None:
+        bench.together()
+        start_peak(bench.device)
+
+    watch = Stopwatch(timing, bench.device, begin)
     train = _train_peer if contestant.who == "peft" else _train_ours
     with suppress(Enough):
         train(bench, contestant, watch)
@@ -135,20 +138,27 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def start_memory(device: torch.device) -> None:
-    """Give back what the last measurement left, failed ones too, and begin a new peak."""
+def tidy(device: torch.device) -> None:
+    """Give back what the last measurement left, one that failed too."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+        return
+    with suppress(OSError, AttributeError):  # not every C library can
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def start_peak(device: torch.device) -> None:
+    """Forget how much memory was in use: trying kernels and compiling are no part of training."""
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    with suppress(OSError, AttributeError):  # glibc, and Linux
-        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):  # Linux
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes at most since `start_memory`."""
+    """Bytes at most since `start_peak`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

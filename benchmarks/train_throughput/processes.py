@@ -22,6 +22,7 @@ from benchmarks.train_throughput.records import Arrangement, Subject
 START_S = 120.0
 """For a process to import PyTorch and to make its U-Net, beside what a task may take."""
 END_S = 5.0
+"""For a process to end by itself."""
 
 Reply = tuple[str, Any]
 """`done` and a value, or why not: `memory`, `error`, `others` and a sentence."""
@@ -76,13 +77,13 @@ class Crew:
                 raise Failure(kind, next(why for found, why in replies if found == kind))
         return [value for _, value in replies]
 
-    def stop(self) -> None:
-        """End all processes; the next task starts others."""
-        for connection, process in self._members.items():
+    def stop(self, patience_s: float = END_S) -> None:
+        """End all processes, those at work too; the next task starts others."""
+        for connection in self._members:
             connection.close()
-            process.terminate()
+        deadline = time.monotonic() + patience_s
         for process in self._members.values():
-            process.join(END_S)
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -119,7 +120,7 @@ class Crew:
 
     def _mend(self, kind: str) -> None:
         if kind == "error":
-            self.stop()  # a GPU's errors stay with its process
+            self.stop(0.0)  # a GPU's errors stay with its process
         else:
             self._barrier.reset()
 
