@@ -189,7 +189,13 @@ def _fetch_snapshot(name: str) -> Path:
         answer = HfApi().model_info(repository, revision=revision, timeout=_HUB_TIMEOUT_S)
         files = [file.rfilename for file in answer.siblings or ()]
         wanted = files_to_load(name, files)
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
+
+        def fetch(patterns: list[str]) -> Path:
+            return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+
+        # Before gigabytes of something else.
+        _check_kind(CaptionerFiles(name, fetch([CONFIG])))
+        return fetch(wanted)
     except CorpusError:
         raise
     except Exception as error:

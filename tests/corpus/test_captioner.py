@@ -272,3 +272,18 @@ def test_only_the_files_that_are_loaded_are_fetched(
         done = ask(code, endpoint, tmp_path / "home", f"{NAME}@v1")
     assert done.stdout.split() == [captioner.identity.sha256, COMMIT], done.stderr
     assert {"pytorch_model.bin", "modeling.py", "generation_config.json"}.isdisjoint(served)
+
+
+def test_of_a_model_of_another_kind_no_weights_are_fetched(
+    copy: Callable[..., Path], tmp_path: Path
+) -> None:
+    there = copy(config__json={"model_type": "llama"})
+    code = (
+        "import sys; from lorastyle.corpus.captioner_files import find_captioner\n"
+        "try: find_captioner(sys.argv[1])\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    with serving(there) as (endpoint, served):
+        done = ask(code, endpoint, tmp_path / "home", f"{NAME}@v1")
+    assert "CorpusError" in done.stdout and "is a model of type 'llama'" in done.stdout
+    assert "model.safetensors" not in served
