@@ -173,10 +173,7 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["plan", "run"])
-def test_images_that_are_there_are_read_and_no_captioner_is(
-    lorastyle: Any, tmp_path: Path, verb: str
-) -> None:
+def test_images_that_are_there_are_read_and_no_captioner_is(lorastyle: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for artist in "ab":
         (tmp_path / "art" / artist).mkdir(parents=True)
@@ -186,7 +183,7 @@ def test_images_that_are_there_are_read_and_no_captioner_is(
     corpus = {"source": "folder", "path": "art", "min_works": 10, "captioner": "no/such-captioner"}
     values = {"name": "small", "corpus": corpus, "protocol": SMALL, "training": {"n_steps": 5}}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
-    result = lorastyle(verb, "small.yaml", "--dry-run", "--json", "rank=2")
+    result = lorastyle("run", "small.yaml", "--dry-run", "--json", "rank=2")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     plan = document["plan"]
@@ -199,7 +196,7 @@ def test_images_that_are_there_are_read_and_no_captioner_is(
     assert plan["images_by_split"] == {"train": 8, "val": 6, "test": 6}
     assert 8 <= plan["n_images_used"] <= 20
     assert not (tmp_path / "runs").exists()
-    assert "Images:         20 by 2 artists" in lorastyle(verb, "small.yaml", "--dry-run").stdout
+    assert "Images:         20 by 2 artists" in lorastyle("plan", "small.yaml", "--dry-run").stdout
 
 
 def test_adapters_expected_are_those_that_are_planned() -> None:
