@@ -52,11 +52,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--batch", type=_several, help="samples of an adapter in a step: the paper's 1, then 4")
     add("--seconds", type=_seconds, help="that a window lasts; 2")
     add("--rounds", type=_positive, default=3)
-    add(
-        "--processes",
-        type=_several,
-        help="sharing the cores; 1, and on a CPU one a core",
-    )
+    add("--processes", type=_several, help="sharing the cores; 1, and on a CPU one a core")
     add("--compile", action=argparse.BooleanOptionalAction, help="rows of torch.compile; on CUDA")
     add("--time-limit-s", type=_seconds, default=570.0, help="what is late is named; 570")
     add("--quick", action="store_true", help="small, to see that it runs")

@@ -21,7 +21,7 @@ from benchmarks.train_throughput.records import Arrangement, Subject
 
 START_S = 120.0
 """For a process to import PyTorch and to make its U-Net, beside what a task may take."""
-END_S = 5.0
+END_S = 20.0
 """For a process to end by itself."""
 
 Reply = tuple[str, Any]

@@ -75,12 +75,12 @@ class Workbench:
             torch.manual_seed(0)
             with device:
                 unet = UNet2DConditionModel.from_config(published_unet("sd1"))
-        # Not diffusers' own `to`, which warns of any change of precision.
         dtype = (
             torch.float64
             if subject.precision == "float64"
             else compute_dtype(subject.precision, device)
         )
+        # Not diffusers' own `to`, which warns of any change of precision.
         torch.nn.Module.to(unet, device=device, dtype=dtype)
         return cls(unet.requires_grad_(False).eval(), subject.rank, N_TOKENS[subject.unet])
 

@@ -30,6 +30,7 @@ from benchmarks.train_throughput.peer import DeviceBatches, Peer
 from benchmarks.train_throughput.processes import Crew, Failure, why_not
 from benchmarks.train_throughput.rates import rows
 from benchmarks.train_throughput.records import Arrangement, Contestant, Measured, Subject, Timing
+from benchmarks.train_throughput.table import render
 from benchmarks.train_throughput.workbench import Workbench
 from lorastyle.adapters.initial import initial_factors
 from lorastyle.base.known import published_unet
@@ -140,6 +141,48 @@ def test_rates_are_worked_out_as_by_hand():
     assert (ours["lead"], ours["lead_over_best"], ours["peak_gb"]) == (4, 2, 3)
     # 176 samples of 2 GFLOP a second are a tenth of 3.52 TFLOP/s.
     assert ours["share_of_matmul"] == pytest.approx(0.1)
+
+
+def test_the_table_tells_what_is_wrong_and_what_is_missing():
+    plain = Contestant("peft", 1)
+    agreed = {"device": "cpu", "adapters": 2, "steps": 3, "worst_difference": 2e-5, "moved": 2e-3}
+    lines = render(
+        {
+            "date": "today",
+            "commit": "",
+            "device": {"name": "H", "memory_gb": 80.4, "cores": 16, "load_average": 0.5},
+            "versions": {"torch": "2.13.0", "cuda": None},
+            "unet": {
+                "name": "shapes",
+                "dtype": "bfloat16",
+                "rank": 16,
+                "parameters_an_adapter": 5_984_256,
+                "training_flops_a_sample": 1.74e12,
+            },
+            "settings": {"seconds": 2.0, "rounds": 3},
+            "samples_an_adapter": {"interleaved": 1760, "paired": 3520},
+            "agreement": [{**agreed, "agree": False}],
+            "matmul": {"tflop_per_s": 696.0},
+            "peer_modes": {"plain": 11.0, "autocast": 12.5},
+            "rows": rows({(plain, Arrangement(1, 16)): [[window(20, 3e9)]]}, 1.74e12, 696e12),
+            "not_measured": [
+                {
+                    "name": "ours, K = 64, batch 1",
+                    "processes": 1,
+                    "threads": 16,
+                    "rounds": 0,
+                    "why": "out of memory",
+                }
+            ],
+        }
+    ).splitlines()
+    assert lines[:2] == ["today, commit unknown, H, 80 GB, 16 cores, load 0.5", "torch 2.13.0"]
+    (row,) = [line.split("|")[1:-1] for line in lines if line.startswith("| PEFT")]
+    told = ["PEFT, batch 1", "1 x 16", "20.0", "0%", "1.00", "1.00", "40.9", "20.5", "88.0"]
+    assert [cell.strip() for cell in row] == [*told, "3.00", "5.0%"]
+    assert any("PEFT and ours DISAGREE, differing by 2e-05" in line for line in lines)
+    assert any("plain 11.0, autocast 12.5" in line for line in lines)
+    assert lines[-1] == "Not measured: ours, K = 64, batch 1, 1 x 16: out of memory."
 
 
 def test_the_peer_trains_what_a_stack_does(bench):
