@@ -102,8 +102,6 @@ def command(
             for subject in subjects
         ]
         n_made = _make_missing(run, work, batch_size)
-        for folder, wanted in work:
-            folder.describe(wanted, run.experiment.base)
         sheets = [_write_sheet(run, *each) for each in work] if sheet else [None] * len(work)
         return _answer(run, out, work, n_made, sheets)
 
@@ -114,6 +112,9 @@ def _make_missing(run: Run, work: Work, batch_size: int) -> list[int]:
     """Make what is not there; how many images that was, of each adapter."""
     missing = [(folder, folder.missing(wanted)) for folder, wanted in work]
     n_made = [len(images) for _, images in missing]
+    for (folder, wanted), n in zip(work, n_made, strict=True):
+        if not n:
+            folder.describe(wanted, run.experiment.base)
     if not any(n_made):
         return n_made
     # Here, for they take seconds to load.
@@ -121,13 +122,15 @@ def _make_missing(run: Run, work: Work, batch_size: int) -> list[int]:
     from lorastyle.generation.orders import Order, carry_out, open_base
     from lorastyle.progress import progress
 
-    folders = {folder.subject.row: folder for folder, _ in work}
+    places = {folder.subject.row: (folder, wanted) for folder, wanted in work}
     orders = [Order(folder.subject, tuple(images)) for folder, images in missing if images]
     generator = Generator(open_base(run), work[0][0].sampling, batch_size=batch_size)
     n_steps = sum(n_made) * generator.sampling.n_steps
     with progress("generate", n_steps, "image steps") as shown:
         for order, pixels in carry_out(run, orders, generator, on_step=shown.advance):
-            folders[order.subject.row].write(order.images, pixels)
+            folder, wanted = places[order.subject.row]
+            folder.write(order.images, pixels)
+            folder.describe(wanted, run.experiment.base)
     return n_made
 
 

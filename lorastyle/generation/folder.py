@@ -74,7 +74,7 @@ class ImageFolder:
                 for image in wanted
             ],
         }
-        write_json(self.directory / PROMPTS_FILE, document)
+        write_json(self.directory / PROMPTS_FILE, document, durable=False)
 
     def _is_current(self, image: WantedImage) -> bool:
         from PIL import Image, UnidentifiedImageError

@@ -90,6 +90,14 @@ class GeneratedImages:
                 )
             yield np.asarray(images, np.uint8)
 
+    def names(self, rows: Iterable[int]) -> list[str]:
+        """Under which each adapter's images are kept, made or not: a digest of what makes them."""
+        return [self._name(subject) for subject in read_subjects(self.run, rows)]
+
+    def counts(self, rows: Iterable[int]) -> list[int]:
+        """How many images each adapter has, made or not."""
+        return [len(subject.images) for subject in read_subjects(self.run, rows)]
+
     @property
     def _kept(self) -> KeptArrays:
         return KeptArrays.of(self.run, DIRECTORY)
