@@ -23,12 +23,9 @@ TOLERANCE = 1e-7
 """Absolute; a step moves a number by up to the learning rate, 5e-4."""
 
 
-def agreements(bench: Workbench) -> list[dict[str, Any]]:
-    """On the miniature, whatever is measured: on the CPU, and on the device if that is another."""
-    return [
-        agreement(Workbench.of(Subject("miniature", bench.rank, device, "float64")))
-        for device in dict.fromkeys(("cpu", bench.device.type))
-    ]
+def of_miniature(bench: Workbench, device: str) -> dict[str, Any]:
+    """`agreement` on the shipped U-Net, at the rank of whatever is measured."""
+    return agreement(Workbench.of(Subject("miniature", bench.rank, device, "float64")))
 
 
 def agreement(bench: Workbench, n_adapters: int = 2, batch: int = 2) -> dict[str, Any]:

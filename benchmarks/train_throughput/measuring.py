@@ -62,9 +62,12 @@ def measure(bench: Workbench, contestant: Contestant, timing: Timing) -> Measure
         torch._dynamo.config.recompile_limit = 64
     tidy(bench.device)
 
+    is_peak_known = False
+
     def begin() -> None:
+        nonlocal is_peak_known
         bench.together()
-        start_peak(bench.device)
+        is_peak_known = start_peak(bench.device)
 
     watch = Stopwatch(timing, bench.device, begin)
     train = _train_peer if contestant.who == "peft" else _train_ours
@@ -77,7 +80,7 @@ def measure(bench: Workbench, contestant: Contestant, timing: Timing) -> Measure
         n_steps=watch.n_steps,
         wall_s=watch.wall_s,
         prepare_s=watch.prepare_s,
-        peak_bytes=peak_memory(bench.device),
+        peak_bytes=peak_memory(bench.device) if is_peak_known else None,
     )
 
 
@@ -94,7 +97,7 @@ def _train_ours(bench: Workbench, contestant: Contestant, watch: Stopwatch) -> N
 
 def _train_peer(bench: Workbench, contestant: Contestant, watch: Stopwatch) -> None:
     mode = "reduce-overhead" if contestant.graphs else "default"
-    with fastest_settings():
+    with fastest_settings(bench.device):
         peer = bench.peer(
             autocast=contestant.autocast, compiled=mode if contestant.compiled else ""
         )
@@ -148,22 +151,24 @@ def tidy(device: torch.device) -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def start_peak(device: torch.device) -> None:
-    """Forget how much memory was in use: trying kernels and compiling are no part of training."""
+def start_peak(device: torch.device) -> bool:
+    """Forget how much memory was in use: trying kernels and compiling are no part of training.
+
+    False where the system cannot: only Linux, and not everywhere, resets a process's mark.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return
-    with suppress(OSError):  # Linux
+        return True
+    try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
-def peak_memory(device: torch.device) -> int | None:
-    """Bytes at most since `start_peak`."""
+def peak_memory(device: torch.device) -> int:
+    """Bytes at most since `start_peak`, where that could be done."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    marks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return 1024 * marks[0] if marks else None
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

@@ -131,12 +131,15 @@ def with_shared_weights(unet: nn.Module) -> Any:
 
 
 @contextmanager
-def fastest_settings() -> Iterator[None]:
-    """While it is open, PyTorch's switches that help the peer on a GPU are on.
+def fastest_settings(device: torch.device) -> Iterator[None]:
+    """While it is open, PyTorch's switches that help the peer on a GPU are on; no others.
 
     cuDNN tries its convolutions; float32 products, as PEFT's branches are without autocast, use
     tensor cores.
     """
+    if device.type != "cuda":
+        yield
+        return
     benchmark, precision = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")

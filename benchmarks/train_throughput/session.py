@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from benchmarks.train_throughput.contest import Contest
@@ -15,7 +15,7 @@ from benchmarks.train_throughput.contestants import (
     eager_contestants,
 )
 from benchmarks.train_throughput.machine import n_cores
-from benchmarks.train_throughput.processes import Crew
+from benchmarks.train_throughput.processes import Crew, Failure
 from benchmarks.train_throughput.rates import SAMPLES, rows
 from benchmarks.train_throughput.records import Contestant, Entry, Subject, Timing
 
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 def hold(options: argparse.Namespace, say: Say) -> dict[str, Any]:
     """Measure everything that `options` of the command line ask for; the document, plain JSON.
 
-    Raises Failure where what comes before the contest cannot be done.
+    Raises Failure where the machine cannot even be described, or multiply.
     """
     deadline = time.monotonic() + options.time_limit_s
     subject = Subject(options.unet, options.rank, options.device)
@@ -43,12 +43,9 @@ def hold(options: argparse.Namespace, say: Say) -> dict[str, Any]:
         say(f"{UNETS[options.unet]} on {options.device}")
         machine = _alone(crews[0], "machine:describe")
         say("do both sides train the same?")
-        agreed = _alone(crews[0], "agreement:agreements")
-        size = MATMUL_SIZE[options.device]
-        # On all cores together, whichever way they are shared.
-        matmul = sum(
-            crews[0].do("measuring:matmul_rate", size, options.seconds / 2, limit_s=TASK_S)
-        )
+        agreed = [_agreement(crews[0], each) for each in dict.fromkeys(("cpu", options.device))]
+        product = ("measuring:matmul_rate", MATMUL_SIZE[options.device], options.seconds / 2)
+        matmul = max(sum(crew.do(*product, limit_s=TASK_S)) for crew in crews)
         contest = Contest(crews, Timing(options.seconds), options.rounds, deadline, say)
         modes = _peer_modes(crews[0], options, machine["unet"]["dtype"])
         contest.run(_contestants(options, autocast=_fastest(modes) == "autocast"))
@@ -63,16 +60,24 @@ def hold(options: argparse.Namespace, say: Say) -> dict[str, Any]:
         },
         "samples_an_adapter": SAMPLES,
         "agreement": agreed,
-        "matmul": {"size": size, "tflop_per_s": matmul / 1e12},
+        "matmul": {"size": product[1], "tflop_per_s": matmul / 1e12},
         "peer_modes": modes,
         "rows": rows(contest.measured, flops, matmul),
         "not_measured": [_missing(contest, entry, why) for entry, why in contest.missing.items()],
     }
 
 
-def _alone(crew: Crew, task: str) -> Any:
+def _alone(crew: Crew, task: str, *arguments: Any) -> Any:
     """What the first process of a crew says."""
-    return crew.do(task, limit_s=TASK_S)[0]
+    return crew.do(task, *arguments, limit_s=TASK_S)[0]
+
+
+def _agreement(crew: Crew, device: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = _alone(crew, "agreement:of_miniature", device)
+    except Failure as failure:
+        return {"device": device, "agree": None, "why": str(failure)}
+    return found
 
 
 def _peer_modes(crew: Crew, options: argparse.Namespace, dtype: str) -> dict[str, float]:
@@ -83,8 +88,9 @@ def _peer_modes(crew: Crew, options: argparse.Namespace, dtype: str) -> dict[str
     rates = {}
     for name, autocast in (("plain", False), ("autocast", True)):
         peer = Contestant("peft", options.batch[0], autocast=autocast)
-        found = crew.do("measuring:measure", peer, timing, limit_s=TASK_S)
-        rates[name] = sum(each.samples_per_s for each in found)
+        with suppress(Failure):  # told once more, in the contest
+            found = crew.do("measuring:measure", peer, timing, limit_s=TASK_S)
+            rates[name] = sum(each.samples_per_s for each in found)
     return rates
 
 

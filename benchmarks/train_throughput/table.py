@@ -22,7 +22,7 @@ HEADING = (
 
 def render(document: dict[str, Any]) -> str:
     """The machine, whether both sides agree, the table, and what is not in it."""
-    parts = [_machine(document), _agreement(document["agreement"])]
+    parts = [_machine(document), "\n".join(map(_agreement, document["agreement"]))]
     parts.append("\n".join(_table([HEADING, *map(_line, document["rows"])])))
     parts.append(_note(document))
     if document["not_measured"]:
@@ -49,13 +49,15 @@ def _machine(document: dict[str, Any]) -> str:
     )
 
 
-def _agreement(found: Sequence[dict[str, Any]]) -> str:
-    return "\n".join(
-        f"The miniature in float64 on {each['device']}, {each['adapters']} adapters after "
-        f"{each['steps']} steps on the same noise: PEFT and ours "
-        f"{'agree' if each['agree'] else 'DISAGREE'}, differing by {each['worst_difference']:.1g} "
-        f"at most where {each['moved']:.1g} was moved."
-        for each in found
+def _agreement(each: dict[str, Any]) -> str:
+    where = f"The miniature in float64 on {each['device']}"
+    if each["agree"] is None:
+        return f"{where}: PEFT and ours were not compared: {each['why']}."
+    verdict = "agree" if each["agree"] else "DISAGREE"
+    return (
+        f"{where}, {each['adapters']} adapters after {each['steps']} steps on the same noise: "
+        f"PEFT and ours {verdict}, differing by {each['worst_difference']:.1g} at most where "
+        f"{each['moved']:.1g} was moved."
     )
 
 

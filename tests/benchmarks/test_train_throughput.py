@@ -161,7 +161,10 @@ def test_the_table_tells_what_is_wrong_and_what_is_missing():
             },
             "settings": {"seconds": 2.0, "rounds": 3},
             "samples_an_adapter": {"interleaved": 1760, "paired": 3520},
-            "agreement": [{**agreed, "agree": False}],
+            "agreement": [
+                {**agreed, "agree": False},
+                {"device": "cuda", "agree": None, "why": "out of memory"},
+            ],
             "matmul": {"tflop_per_s": 696.0},
             "peer_modes": {"plain": 11.0, "autocast": 12.5},
             "rows": rows({(plain, Arrangement(1, 16)): [[window(20, 3e9)]]}, 1.74e12, 696e12),
@@ -181,6 +184,7 @@ def test_the_table_tells_what_is_wrong_and_what_is_missing():
     told = ["PEFT, batch 1", "1 x 16", "20.0", "0%", "1.00", "1.00", "40.9", "20.5", "88.0"]
     assert [cell.strip() for cell in row] == [*told, "3.00", "5.0%"]
     assert any("PEFT and ours DISAGREE, differing by 2e-05" in line for line in lines)
+    assert any("on cuda: PEFT and ours were not compared: out of memory." in each for each in lines)
     assert any("plain 11.0, autocast 12.5" in line for line in lines)
     assert lines[-1] == "Not measured: ours, K = 64, batch 1, 1 x 16: out of memory."
 
