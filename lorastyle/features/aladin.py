@@ -28,9 +28,8 @@ def aladin_encoder(weights: Weights) -> Encoder:
     where = f"ALADIN-ViT {weights}"
     tensors = read_tensors(weights.paths, inside=("state_dict", "model_state_dict", "model"))
     has_head = any(name in tensors for name in HEAD)
-    names = TIMM_VIT.origins(TIMM_VIT.count_layers(tensors))
-    wanted = [key for keys in names.values() for key in keys]
-    refuse_other_keys(where, tensors, [*wanted, *(HEAD if has_head else ())])
+    names = TIMM_VIT.keys(TIMM_VIT.count_layers(tensors))
+    refuse_other_keys(where, tensors, names, HEAD if has_head else ())
     architecture = architecture_by_shapes(where, TIMM_VIT, tensors)
     network = build_transformer(where, TIMM_VIT, architecture, tensors)
     encoder = Encoder(

@@ -6,8 +6,6 @@ supervision"; `CLIPVisionModelWithProjection.image_embeds` of transformers. Not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import nn
 
 from lorastyle.errors import FeatureError
@@ -20,17 +18,8 @@ from lorastyle.features.weights import Weights
 
 PROJECTION = "visual_projection.weight"
 _TEXT_HALF = r"text_model\..*|text_projection\.weight|logit_scale|.*\.position_ids"
-_DEFAULTS: Mapping[str, int | float | str] = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "image_size": 224,
-    "patch_size": 32,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-}
-"""Of transformers' CLIPVisionConfig: configs may leave out what is as here."""
+DEFAULTS = {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+"""Of transformers' CLIPVisionConfig."""
 
 
 def clip_encoder(weights: Weights) -> Encoder:
@@ -46,10 +35,9 @@ def clip_encoder(weights: Weights) -> Encoder:
     vision = config.get("vision_config") if config["model_type"] == "clip" else config
     tensors = read_tensors(weights.paths, ignored=_TEXT_HALF)
     architecture = architecture_by_config(
-        where, vision, _DEFAULTS, len(tensors), has_norm_before=True, has_patch_bias=False
+        where, vision, DEFAULTS, len(tensors), has_norm_before=True, has_patch_bias=False
     )
-    names = HUB_CLIP.origins(architecture.n_layers)
-    refuse_other_keys(where, tensors, [PROJECTION, *(k for keys in names.values() for k in keys)])
+    refuse_other_keys(where, tensors, HUB_CLIP.keys(architecture.n_layers), [PROJECTION])
     network = build_transformer(where, HUB_CLIP, architecture, tensors)
     head = linear_head(where, tensors, PROJECTION, None, architecture.width)
     return Encoder(

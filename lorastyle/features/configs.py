@@ -8,23 +8,33 @@ from typing import Any
 from lorastyle.errors import FeatureError
 from lorastyle.features.vision_transformer import Architecture
 
+DEFAULTS: Mapping[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 224,
+}
+"""Of transformers' CLIPVisionConfig and ViTConfig: configs may leave out what is as here."""
+
 
 def architecture_by_config(
     where: str,
     config: Any,
-    defaults: Mapping[str, int | float | str],
+    defaults: Mapping[str, Any],
     n_tensors: int,
     *,
     has_norm_before: bool,
     has_patch_bias: bool,
 ) -> Architecture:
-    """What a config of transformers says; `defaults` for what it leaves out.
+    """What a config of transformers says; `defaults` for what it leaves out and its kind has.
 
     Raises FeatureError for what cannot be, and for more blocks than `n_tensors` could hold.
     """
     if not isinstance(config, dict):
         raise FeatureError(f"{where} has a config that does not describe a vision model")
-    values = {**defaults, **{key: config[key] for key in defaults if key in config}}
+    values: dict[str, Any] = {**DEFAULTS, **defaults}
+    values.update((key, config[key]) for key in values.keys() & config.keys())
     numbers = {
         key: value for key, value in values.items() if key not in ("hidden_act", "layer_norm_eps")
     }

@@ -31,8 +31,8 @@ def csd_encoder(weights: Weights) -> Encoder:
     tensors = _unwrapped(
         read_tensors(weights.paths, inside=("model_state_dict",), ignored=_CONTENT_HEAD)
     )
-    names = OPENAI_CLIP.origins(OPENAI_CLIP.count_layers(tensors, BACKBONE), BACKBONE)
-    refuse_other_keys(where, tensors, [STYLE_HEAD, *(k for keys in names.values() for k in keys)])
+    n_layers = OPENAI_CLIP.count_layers(tensors, BACKBONE)
+    refuse_other_keys(where, tensors, OPENAI_CLIP.keys(n_layers, BACKBONE), [STYLE_HEAD])
     architecture = architecture_by_shapes(where, OPENAI_CLIP, tensors, BACKBONE)
     network = build_transformer(where, OPENAI_CLIP, architecture, tensors, BACKBONE)
     # The file has it as (width, dimension), to multiply from the right.

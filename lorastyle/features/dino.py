@@ -6,8 +6,6 @@ normalised.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import nn
 
 from lorastyle.errors import FeatureError
@@ -24,17 +22,8 @@ from lorastyle.features.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Prepro
 from lorastyle.features.tensor_file import read_tensors
 from lorastyle.features.weights import Weights
 
-_DEFAULTS: Mapping[str, int | float | str] = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "image_size": 224,
-    "patch_size": 16,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-}
-"""Of transformers' ViTConfig: configs may leave out what is as here."""
+DEFAULTS = {"patch_size": 16, "hidden_act": "gelu", "layer_norm_eps": 1e-12}
+"""Of transformers' ViTConfig."""
 
 
 def dino_encoder(weights: Weights) -> Encoder:
@@ -44,8 +33,7 @@ def dino_encoder(weights: Weights) -> Encoder:
     if config is None:
         tensors = read_tensors(weights.paths)
         layout = TIMM_VIT
-        names = layout.origins(layout.count_layers(tensors))
-        refuse_other_keys(where, tensors, [key for keys in names.values() for key in keys])
+        refuse_other_keys(where, tensors, layout.keys(layout.count_layers(tensors)))
         architecture = architecture_by_shapes(where, layout, tensors)
     else:
         if config.get("model_type") != "vit":
@@ -57,10 +45,9 @@ def dino_encoder(weights: Weights) -> Encoder:
         tensors = read_tensors(weights.paths, ignored=r"pooler\.dense\.(weight|bias)")
         layout = HUB_VIT
         architecture = architecture_by_config(
-            where, config, _DEFAULTS, len(tensors), has_norm_before=False, has_patch_bias=True
+            where, config, DEFAULTS, len(tensors), has_norm_before=False, has_patch_bias=True
         )
-        names = layout.origins(architecture.n_layers)
-        refuse_other_keys(where, tensors, [key for keys in names.values() for key in keys])
+        refuse_other_keys(where, tensors, layout.keys(architecture.n_layers))
     network = build_transformer(where, layout, architecture, tensors)
     return Encoder(
         nn.Sequential(network), architecture.width, imagenet_preprocessing(architecture.image_size)

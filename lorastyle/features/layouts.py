@@ -46,6 +46,10 @@ class Layout:
                     )
         return found
 
+    def keys(self, n_layers: int, prefix: str = "") -> list[str]:
+        """All names in a file of so many blocks."""
+        return [name for names in self.origins(n_layers, prefix).values() for name in names]
+
     def count_layers(self, keys: Iterable[str], prefix: str = "") -> int:
         """Blocks that a file has; a gap in their numbers shows as tensors that are missing."""
         (name,) = self.names["blocks.#.norm_1.*"]
@@ -130,9 +134,12 @@ TIMM_VIT = Layout(
 """As timm names it, and DINO's own files (github.com/facebookresearch/dino) with it."""
 
 
-def refuse_other_keys(where: str, found: Collection[str], wanted: Collection[str]) -> None:
-    """Raise FeatureError unless a file has exactly the tensors that are wanted."""
-    missing, unexpected = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+def refuse_other_keys(
+    where: str, found: Collection[str], names: Collection[str], heads: Collection[str] = ()
+) -> None:
+    """Raise FeatureError unless a file has exactly the tensors of its network and of its heads."""
+    wanted = {*names, *heads}
+    missing, unexpected = sorted(wanted - set(found)), sorted(set(found) - wanted)
     if missing or unexpected:
         raise FeatureError(
             f"{where} is not of the layout it should have: of {len(wanted)} tensors "
@@ -192,10 +199,11 @@ def build_transformer(
 
     Raises FeatureError, naming the first, for a tensor of another shape.
     """
-    if not 0 < architecture.image_size <= MAX_IMAGE_SIZE:
+    image_size, patch_size = architecture.image_size, architecture.patch_size
+    if not 0 < image_size <= MAX_IMAGE_SIZE or image_size % patch_size:
         raise FeatureError(
-            f"{where} is of a network for images of {architecture.image_size} pixels a side; "
-            f"features see 1 to {MAX_IMAGE_SIZE}"
+            f"{where} is of a network for images of {image_size} pixels a side in patches of "
+            f"{patch_size}; features see whole patches, and {MAX_IMAGE_SIZE} pixels at most"
         )
     with torch.device("meta"):
         network = VisionTransformer(architecture)

@@ -53,7 +53,7 @@ class Weights:
     def __str__(self) -> str:
         return f"'{self.name}' (evaluation.feature_weights.{self.key})"
 
-    @cached_property
+    @property
     def paths(self) -> tuple[Path, ...]:
         """The file, or the shards of one in order; fetched from the hub if need be."""
         return self._found[1]

@@ -1,5 +1,6 @@
 """Each learned feature, whole, against the network of transformers that its weights came from."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lorastyle.features import clip as clip_room
+from lorastyle.features import configs
+from lorastyle.features import dino as dino_room
 from lorastyle.features.contract import encode_all, image_feature
 from lorastyle.features.layouts import OPENAI_CLIP
 from tests.features.conftest import N_PROJECTED, N_STYLE, SIDE, SIZES, make_clip, pictures
@@ -138,8 +142,24 @@ def test_csd_is_clip_and_its_style_head(form, csd_backbone, csd_tensors, csd_rel
 
 
 def test_the_layout_of_csd_has_as_many_tensors_as_the_released_checkpoint():
-    names = OPENAI_CLIP.origins(24, "backbone.")
-    assert len({key for keys in names.values() for key in keys}) + len(("style", "content")) == 297
+    assert len(set(OPENAI_CLIP.keys(24, "backbone."))) + len(("style", "content")) == 297
+
+
+@pytest.mark.parametrize("name", ["clip", "dino"])
+def test_what_a_config_leaves_out_is_as_in_transformers(name, clip_folder, dino_folder, tmp_path):
+    from transformers import CLIPVisionConfig, ViTConfig
+
+    reference = (CLIPVisionConfig if name == "clip" else ViTConfig)().to_dict()
+    ours = {**configs.DEFAULTS, **(clip_room if name == "clip" else dino_room).DEFAULTS}
+    assert ours == {key: reference[key] for key in ours}
+    folder = shutil.copytree(clip_folder if name == "clip" else dino_folder, tmp_path / "it")
+    before = encode_all(image_feature(name, {name: str(folder)}), SEEN)
+    given = json.loads((folder / "config.json").read_text())
+    short = {key: value for key, value in given.items() if ours.get(key) != value}
+    assert len(short) < len(given)
+    (folder / "config.json").write_text(json.dumps(short))
+    after = encode_all(image_feature(name, {name: str(folder)}), SEEN)
+    np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize("has_head", [False, True])

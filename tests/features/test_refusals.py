@@ -124,6 +124,7 @@ def test_shapes_that_are_no_network_are_refused(key, shape, csd_tensors, tmp_pat
         ({"hidden_size": "48"}, "hidden_size = '48'"),
         ({"patch_size": True}, "patch_size = 'True'"),
         ({"image_size": 8192}, "8192 pixels a side"),
+        ({"image_size": 33}, "33 pixels a side in patches of 8"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"layer_norm_eps": None}, "layer_norm_eps None"),
         ({"model_type": ["clip"]}, r"""type "\['clip'\]"; name a CLIP"""),
