@@ -5,6 +5,7 @@ What is hashed, described and trained on must be one picture, so it is made here
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,15 @@ _TURNS: dict[object, Image.Transpose] = {
 """What undoes each orientation that Exif knows; 1 needs nothing."""
 
 
-def read_picture(path: Path) -> Image.Image:
+def read_picture(path: Path, content: bytes | None = None) -> Image.Image:
     """The first frame of an image file, decoded whole: RGB, upright, on white.
 
-    Raises CorpusError for a file that is not a whole image in one of FORMATS, or is over
-    MAX_PIXELS.
+    With `content`, of the file's bytes that somebody else has read. Raises CorpusError for what
+    is not a whole image in one of FORMATS, or is over MAX_PIXELS.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        file = path if content is None else io.BytesIO(content)
+        with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} is over {MAX_PIXELS} pixels")
             return on_white(upright(image))

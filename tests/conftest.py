@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.blip import tiny_blip  # noqa: F401
 from tests.tiny import (  # noqa: F401  (fixtures)
     planned_run,
     tiny_base,

@@ -67,7 +67,7 @@ class Captioner:
     def _describe(self, images: Sequence[Image.Image]) -> list[str]:
         import torch
 
-        parts = self._loaded()
+        parts = self.load()
         weights = next(parts.model.parameters())
         pixels = parts.image_processor(images=images, return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
@@ -78,7 +78,8 @@ class Captioner:
         texts = parts.tokenizer.batch_decode(tokens[:, 1:], skip_special_tokens=True)
         return [" ".join(text.split()) for text in texts]
 
-    def _loaded(self) -> _Parts:
+    def load(self) -> _Parts:
+        """Once; by itself before the first image. Raises CorpusError where it is another model."""
         if self._parts is None:
             files = find_captioner(self.identity.name)
             if files.identity().sha256 != self.identity.sha256:

@@ -7,17 +7,34 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorastyle.corpus.captioner import BATCH_SIZE, SEARCH, Captioner, load_captioner
+from lorastyle.corpus.captioner import BATCH_SIZE, SEARCH, load_captioner
 from lorastyle.corpus.captioner_files import CaptionerIdentity, find_captioner
 from lorastyle.corpus.works import Work
 from lorastyle.pictures import read_picture
-from lorastyle.progress import Progress, progress
+from lorastyle.progress import progress
 from lorastyle.records import digest
 from lorastyle.runs import Run
+
+Keep = Callable[[Sequence[Work], Sequence[str]], None]
+"""Takes works and a text for each, as soon as they are described."""
+DescribeAll = Callable[[CaptionerIdentity, Path, Sequence[Work], Keep], None]
+"""Describes works, whose paths are relative to a folder, with a captioner."""
+
+
+def describe_here(
+    identity: CaptionerIdentity, root: Path, works: Sequence[Work], keep: Keep
+) -> None:
+    """In this process, on its GPU if it has one."""
+    captioner = load_captioner(identity.name)
+    with progress("captions", len(works), "images") as shown:
+        for start in range(0, len(works), BATCH_SIZE):
+            batch = works[start : start + BATCH_SIZE]
+            keep(batch, captioner.describe([read_picture(root / work.path) for work in batch]))
+            shown.advance(len(batch))
 
 
 def descriptions_path(run: Run) -> Path:
@@ -35,6 +52,7 @@ class Describer:
     """The works' paths are relative to it."""
     kept: Path
     """A file of JSON lines."""
+    describe_all: DescribeAll = describe_here
     identity: CaptionerIdentity | None = None
     """Which captioner it was, once it has described."""
 
@@ -46,25 +64,16 @@ class Describer:
         self.identity = find_captioner(self.captioner).identity()
         key = _key(self.identity)
         said = read_descriptions(self.kept, key)
-        missing = [work for work in works if work.content_hash not in said]
-        if missing:
-            captioner = load_captioner(self.captioner)
-            with progress("captions", len(missing), "images") as shown:
-                said |= self._describe(captioner, missing, key, shown)
-        return [said[work.content_hash] for work in works]
 
-    def _describe(
-        self, captioner: Captioner, works: Sequence[Work], key: str, shown: Progress
-    ) -> dict[str, str]:
-        said: dict[str, str] = {}
-        for start in range(0, len(works), BATCH_SIZE):
-            batch = works[start : start + BATCH_SIZE]
-            texts = captioner.describe([read_picture(self.root / work.path) for work in batch])
+        def keep(batch: Sequence[Work], texts: Sequence[str]) -> None:
             new = {work.content_hash: text for work, text in zip(batch, texts, strict=True)}
             _append(self.kept, key, new)
-            said |= new
-            shown.advance(len(batch))
-        return said
+            said.update(new)
+
+        missing = [work for work in works if work.content_hash not in said]
+        if missing:
+            self.describe_all(self.identity, self.root, missing, keep)
+        return [said[work.content_hash] for work in works]
 
 
 def read_descriptions(path: Path, key: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import csv
 import io
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,12 @@ from typing import Any
 import pandas as pd
 
 from lorastyle.corpus.caption_sources import CaptionSource, UsedCaption, finish_captions
-from lorastyle.corpus.descriptions import Describer, descriptions_path
+from lorastyle.corpus.descriptions import (
+    DescribeAll,
+    Describer,
+    describe_here,
+    descriptions_path,
+)
 from lorastyle.corpus.folder import count_images, folder_digest, read_folder
 from lorastyle.corpus.planning import choose_artists, make_catalogue, make_specs
 from lorastyle.corpus.procedural import write_corpus
@@ -32,20 +37,34 @@ DEFAULT_ARTISTS = 12
 
 
 def plan(
-    run: Run, *, image_size: int, force: bool = False, descriptions: Path | None = None
+    run: Run,
+    *,
+    image_size: int,
+    force: bool = False,
+    descriptions: Path | None = None,
+    describe_all: DescribeAll = describe_here,
 ) -> StageOutcome:
     """Write `catalogue.parquet`, `plan.parquet`, `left_out.csv` and `captions.csv`.
 
     And `regularisation.parquet`, where training uses a folder of regularisation images.
     `image_size` is the side in pixels at which the base model sees images:
     procedural ones are painted so large, and smaller ones in a folder are left
-    out. What a captioner says is kept in `descriptions`, by default in the run.
+    out. What a captioner says is kept in `descriptions`, by default in the run;
+    `describe_all` has it describe images, by default in this process.
     Raises CorpusError for unusable images or captioners, ConfigError for a
     protocol that the artists' works cannot fill, StageError where the inputs changed.
     """
     kept = descriptions_path(run) if descriptions is None else descriptions
+
+    def describer(captioner: str) -> Describer:
+        return Describer(captioner, _source(run), kept, describe_all)
+
     return carry_out(
-        run, "plan", _inputs(run, image_size), lambda: _plan(run, image_size, kept), force=force
+        run,
+        "plan",
+        _inputs(run, image_size),
+        lambda: _plan(run, image_size, describer),
+        force=force,
     )
 
 
@@ -106,7 +125,7 @@ def _folder_digest(run: Run) -> str:
     return folder_digest(source, run.experiment.corpus.metadata)
 
 
-def _plan(run: Run, image_size: int, descriptions: Path) -> dict[str, Any]:
+def _plan(run: Run, image_size: int, describer: Callable[[str], Describer]) -> dict[str, Any]:
     experiment = run.experiment
     corpus = experiment.corpus
     if corpus.source == "procedural":
@@ -122,7 +141,7 @@ def _plan(run: Run, image_size: int, descriptions: Path) -> dict[str, Any]:
     regularisation, pictures_left_out = plan_regularisation(run, catalogue, image_size)
     left_out = left_out + pictures_left_out
     # Last: whatever else cannot be used is refused before hours of describing.
-    works, captions, captioned = _caption(run, works, descriptions)
+    works, captions, captioned = _caption(run, works, describer)
     catalogue = make_catalogue(works, experiment)
     rows = [{**spec.to_dict(), "split": spec.role.image_split.value} for spec in specs]
     _write_table(run.directory / "left_out.csv", map(asdict, left_out), ("file", "reason"))
@@ -146,20 +165,18 @@ def _plan(run: Run, image_size: int, descriptions: Path) -> dict[str, Any]:
 
 
 def _caption(
-    run: Run, works: Sequence[Work], descriptions: Path
+    run: Run, works: Sequence[Work], describer: Callable[[str], Describer]
 ) -> tuple[list[Work], list[UsedCaption], dict[str, Any]]:
     """The works with their captions, where each comes from, and what to record of a captioner."""
     corpus = run.experiment.corpus
-    describer = None
-    if corpus.captioner is not None:
-        describer = Describer(corpus.captioner, _source(run), descriptions)
-    works, captions = finish_captions(works, corpus.caption_template, corpus.scrub_words, describer)
-    if describer is None:
+    describe = None if corpus.captioner is None else describer(corpus.captioner)
+    works, captions = finish_captions(works, corpus.caption_template, corpus.scrub_words, describe)
+    if describe is None:
         return works, captions, {}
     sources = Counter(caption.source for caption in captions)
     record = {
         "captions_by_source": {source.value: sources[source] for source in CaptionSource},
-        "captioner": None if describer.identity is None else asdict(describer.identity),
+        "captioner": None if describe.identity is None else asdict(describe.identity),
     }
     return works, captions, record
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lorastyle.distributed.dask_scheduler import pass_scheduler
 from lorastyle.distributed.session import Session
@@ -51,11 +52,7 @@ def run_stage(
             f"with `lorastyle ingest {run.location} FILE|DIR`"
         )
     if stage == "plan":
-        from lorastyle.base.unet_config import image_size_of
-        from lorastyle.corpus.stage import plan
-
-        image_size = image_size_of(run.experiment.base)
-        return plan(run, image_size=image_size, force=force)
+        return _plan(run, session, force=force)
     if stage == "train":
         from lorastyle.distributed.fleet import train
 
@@ -75,6 +72,18 @@ def run_stage(
     from lorastyle.report.stage import report
 
     return report(run, force=force)
+
+
+def _plan(run: Run, session: Session, *, force: bool) -> StageOutcome:
+    from lorastyle.base.unet_config import image_size_of
+    from lorastyle.corpus.stage import plan
+
+    where: dict[str, Any] = {}
+    if session.joins_a_cluster and run.experiment.corpus.captioner is not None:
+        from lorastyle.distributed.captioning import describe_on_actors
+
+        where["describe_all"] = describe_on_actors(run, session)
+    return plan(run, image_size=image_size_of(run.experiment.base), force=force, **where)
 
 
 def write_run_components(run: Run) -> list[Path]:
