@@ -9,7 +9,7 @@ of variance 1 with a direction: for long vectors both are normal, and that is wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +39,9 @@ QUERY_SPREAD = 2.0
 N_GENRES = 5
 
 
-def planted_grams(experiment: Experiment, seed: int) -> GramSet:
-    """All that a sweep reads, `factors` only: no test adapters, no store."""
-    table = adapters(experiment)
+def planted_grams(experiment: Experiment, seed: int, roles: Sequence[Role] = ROLES) -> GramSet:
+    """All that a sweep reads, `factors` only: no test adapters unless asked for, no store."""
+    table = adapters(experiment, roles)
     rng = np.random.default_rng(seed)
     sums = {
         name: _gram(table, n_columns, ARTIST_SHARES[name], rng)
@@ -51,7 +51,7 @@ def planted_grams(experiment: Experiment, seed: int) -> GramSet:
     return GramSet(table, {"factors": sums}, groups_hold=modules)
 
 
-def adapters(experiment: Experiment) -> pd.DataFrame:
+def adapters(experiment: Experiment, roles: Sequence[Role] = ROLES) -> pd.DataFrame:
     """A line for each adapter, artist by artist within a role."""
     artists = range(experiment.corpus.n_artists or 0)
     table = pd.DataFrame(
@@ -63,7 +63,7 @@ def adapters(experiment: Experiment) -> pd.DataFrame:
                 "role": role.value,
                 "index": index,
             }
-            for role in ROLES
+            for role in roles
             for artist in artists
             for index in range(experiment.protocol.count(role))
         ]
@@ -99,5 +99,5 @@ def _latents(table: pd.DataFrame, artist_share: float, rng: np.random.Generator)
 
 
 def _own_variances(table: pd.DataFrame) -> Matrix:
-    spread: Mapping[str, float] = {role.value: QUERY_SPREAD for role in ROLES if role.is_query}
+    spread: Mapping[str, float] = {role.value: QUERY_SPREAD for role in Role if role.is_query}
     return np.array([spread.get(role, 1.0) for role in table["role"]])
