@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,10 @@ def run_stage(
 
         return sweep(run, session=session, force=force, train_missing=train_missing)
     if stage == "evaluate":
+        from lorastyle.distributed.pictures import make_pictures
         from lorastyle.evaluation.stage import evaluate
 
-        return evaluate(run, force=force)
+        return evaluate(run, force=force, prepare=partial(make_pictures, run, session))
     from lorastyle.report.stage import report
 
     return report(run, force=force)

@@ -7,12 +7,11 @@ retrieval by cosine, as in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from lorastyle.embedding.style_space import Task
 from lorastyle.errors import StageError
@@ -25,25 +24,12 @@ from lorastyle.evaluation.protocol import (
     retrieval_entry,
 )
 from lorastyle.evaluation.retrieval import RetrievalScores
-from lorastyle.features.contract import Features, ImageFeature, aggregate, encode_all
+from lorastyle.features.contract import Features, aggregate
 from lorastyle.records import Role
-
-ImageLoader = Callable[[str, int], NDArray[np.uint8]]
-"""From a catalogue path and a side in pixels to an image (side, side, 3)."""
 
 SCENARIOS = ("orig_orig", "orig_gen", "gen_orig", "gen_gen")
 """[gallery]_[query]: features of the training images, or of images made by the adapters."""
 NOT_GENERATED = "no images were generated with the adapters of this run"
-
-
-def encode_catalogue(feature: ImageFeature, catalogue: pd.DataFrame, load: ImageLoader) -> Features:
-    """Features of the catalogue's images, in its order, (n_images, dimension).
-
-    Images are looked at in the size the feature likes, or in that of the smallest
-    of them if that is less: none is enlarged.
-    """
-    size = min(feature.image_size, int(catalogue[["width", "height"]].to_numpy().min()))
-    return encode_all(feature, (load(str(path), size) for path in catalogue["path"]))
 
 
 def adapter_features(
@@ -81,12 +67,12 @@ def feature_entry(
     table: pd.DataFrame,
     settings: ProtocolSettings,
     generated: FloatArray | None = None,
-) -> tuple[dict[str, Any], Mapping[str, RetrievalScores]]:
-    """`{"clustering": {...}, "retrieval": {SCENARIO: {...}}}` and the single queries' scores.
+) -> tuple[dict[str, Any], Mapping[str, Mapping[str, RetrievalScores]]]:
+    """`{"clustering": {...}, "retrieval": {SCENARIO: {...}}}`, and single queries' by scenario.
 
     `vectors` (n_adapters, dimension) are of the images the adapters were trained on,
     `generated` of images that they made. The scenarios that need those are absent without
-    them. The queries' scores are those of `orig_orig`.
+    them.
     """
     clusters = feature_vectors(vectors, table, "clustering")
     clustering = clustering_entry(clusters, settings)
@@ -94,14 +80,13 @@ def feature_entry(
     sources = {"orig": vectors} | ({} if generated is None else {"gen": generated})
     tasks = {name: feature_vectors(each, table, "retrieval") for name, each in sources.items()}
     retrieval: dict[str, Any] = {}
-    queries: Mapping[str, RetrievalScores] = {}
+    queries: dict[str, Mapping[str, RetrievalScores]] = {}
     for scenario in SCENARIOS:
         gallery, _, asked = scenario.partition("_")
         if not {gallery, asked} <= tasks.keys():
             retrieval[f"{scenario}_reason"] = NOT_GENERATED
             continue
         task = TaskVectors(tasks[gallery].fit, tasks[asked].held_out)
-        entry, scores = retrieval_entry(task, settings, "cosine")
+        entry, queries[scenario] = retrieval_entry(task, settings, "cosine")
         retrieval[scenario] = entry | absences("retrieval", entry, task)
-        queries = queries or scores
     return {"clustering": clustering, "retrieval": retrieval}, queries

@@ -10,8 +10,8 @@ Writes, in `run.evaluation_path`:
 - `scores.parquet`: representation, sub_network, calibrated, fit, adapter_id, artist, genre, role,
   component_1 to component_10.
 - `queries.parquet`: representation, sub_network (empty for image features, which are named in
-  `feature`), calibrated, adapter_id, artist, role, average_precision, average_precision_at_k,
-  recall_at_k.
+  `feature`, with their `scenario`), calibrated, adapter_id, artist, role, average_precision,
+  average_precision_at_k, recall_at_k.
 - `calibration.parquet`: see `drift.calibration_table`. `similarity.parquet`: see
   `likeness.similarity_table`.
 - `tables/`: the paper's tables as Markdown, LaTeX, CSV and JSON (docs/evaluation.md).
@@ -20,7 +20,7 @@ Writes, in `run.evaluation_path`:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -31,6 +31,7 @@ from lorastyle.embedding.style_space import Task
 from lorastyle.evaluation.chosen import fitted, grams_of
 from lorastyle.evaluation.curves import CLUSTERING_COLUMNS, CURVE_COLUMNS, RETRIEVAL_COLUMNS, merged
 from lorastyle.evaluation.drift import calibration_summary, calibration_table
+from lorastyle.evaluation.encoding import feature_of
 from lorastyle.evaluation.findings import Findings
 from lorastyle.evaluation.floor import floor_section
 from lorastyle.evaluation.image_features import feature_names, measure_features
@@ -48,7 +49,6 @@ from lorastyle.evaluation.selection import (
 from lorastyle.evaluation.swept import FinishedSweep, SweptSetting, finished_sweep, own_setting
 from lorastyle.evaluation.table_formats import write_table
 from lorastyle.evaluation.weights import query_table, score_table, weight_entries
-from lorastyle.features.contract import image_feature
 from lorastyle.progress import progress
 from lorastyle.records import UNLABELLED, Role, digest
 from lorastyle.runs import Run, StageOutcome, carry_out, write_json
@@ -56,9 +56,13 @@ from lorastyle.runs import Run, StageOutcome, carry_out, write_json
 NO_FEATURE = "there is no image feature to compare the weights with"
 
 
-def evaluate(run: Run, *, force: bool = False) -> StageOutcome:
+def evaluate(
+    run: Run, *, force: bool = False, prepare: Callable[[pd.DataFrame], None] | None = None
+) -> StageOutcome:
     """Score every style space and image feature of an embedded run.
 
+    `prepare` is told the embedded adapters (columns row, role, ...) before anything is scored: it
+    may make the images and features that are missing, on other machines.
     PC counts come from the sweep's curves where it is finished on this embedding,
     else from the same function here, so that they are the same; the settings that the
     sweep found best are scored too where the embedding did not name them. Raises
@@ -66,7 +70,7 @@ def evaluate(run: Run, *, force: bool = False) -> StageOutcome:
     """
     experiment = run.experiment
     for name in experiment.evaluation.features:
-        image_feature(name)
+        feature_of(run, name)
     embedding = experiment.embedding.model_dump(mode="json")
     upstream = "plan" if run.is_planned else "ingest"
     swept = finished_sweep(run)
@@ -74,16 +78,22 @@ def evaluate(run: Run, *, force: bool = False) -> StageOutcome:
         upstream: run.upstream_hash(upstream),
         "embed": run.upstream_hash("embed"),
         "embedding": embedding,
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "evaluation": experiment.evaluation.model_dump(mode="json", exclude={"generated"}),
         "protocol": experiment.protocol.model_dump(mode="json", include={"train", "calibration"}),
     }
+    if experiment.evaluation.generated:
+        inputs["generation"] = experiment.generation.model_dump(mode="json")
     if swept is not None:
         inputs["sweep"] = run.upstream_hash("sweep")
-    return carry_out(run, "evaluate", inputs, lambda: _evaluate(run, swept), force=force)
+    return carry_out(run, "evaluate", inputs, lambda: _evaluate(run, swept, prepare), force=force)
 
 
-def _evaluate(run: Run, swept: FinishedSweep | None) -> dict[str, Any]:
+def _evaluate(
+    run: Run, swept: FinishedSweep | None, prepare: Callable[[pd.DataFrame], None] | None
+) -> dict[str, Any]:
     grams = GramSet.load(run.embedding_path)
+    if prepare is not None:
+        prepare(grams.table)
     findings = Findings()
     settings, findings.absent = _settings(run, grams, swept)
     n_items = len(settings) + len(feature_names(run))
