@@ -100,9 +100,9 @@ def trained(
     """A planned and trained run, made in this process; tests take copies."""
     from lorastyle.base.lookup import base_identity
     from lorastyle.corpus.stage import corpus_root, plan, read_catalogue, read_plan
+    from lorastyle.corpus.training_images import index_catalogue
     from lorastyle.distributed.batches import balanced_batches
     from lorastyle.distributed.fleet import train
-    from lorastyle.distributed.materials import index_catalogue
     from lorastyle.distributed.work import make_tasks, open_workbench, train_batch
 
     run = Run.create(tmp_path_factory.mktemp("trained") / "run", tiny_experiment())

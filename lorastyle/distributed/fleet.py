@@ -17,8 +17,8 @@ from typing import Any
 from lorastyle.base.lookup import base_identity
 from lorastyle.corpus.regularisation import read_regularisation, regularisation_root
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
+from lorastyle.corpus.training_images import index_catalogue
 from lorastyle.distributed.dispatch import Crew, dispatch
-from lorastyle.distributed.materials import index_catalogue
 from lorastyle.distributed.metrics import FleetMetrics
 from lorastyle.distributed.pace import Pace
 from lorastyle.distributed.prior import prior_digest

@@ -17,9 +17,11 @@ import numpy.typing as npt
 from lorastyle.config import TrainingConfig
 from lorastyle.corpus.regularisation import read_regularisation, regularisation_root
 from lorastyle.corpus.sampling import stable_seed
-from lorastyle.distributed.materials import KeptArrays, LatentCache, index_catalogue
+from lorastyle.corpus.training_images import index_catalogue
+from lorastyle.distributed.latents import LatentCache
 from lorastyle.records import digest
 from lorastyle.runs import Run
+from lorastyle.runs.kept import KeptArrays
 
 if TYPE_CHECKING:
     from lorastyle.training.batches import EncodedImages

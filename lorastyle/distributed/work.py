@@ -13,13 +13,8 @@ from typing import Any
 
 from lorastyle.config import TrainingConfig
 from lorastyle.corpus.stage import corpus_root, read_catalogue
-from lorastyle.distributed.materials import (
-    CataloguedImage,
-    LatentCache,
-    images_of,
-    index_catalogue,
-    texts_of,
-)
+from lorastyle.corpus.training_images import CataloguedImage, images_of, index_catalogue, texts_of
+from lorastyle.distributed.latents import LatentCache
 from lorastyle.distributed.prior import encoded_prior
 from lorastyle.errors import LorastyleError
 from lorastyle.places.place import Place

@@ -18,9 +18,9 @@ from lorastyle.cli.main import main
 from lorastyle.config import Experiment, parse_experiment
 from lorastyle.corpus.procedural import write_corpus
 from lorastyle.corpus.stage import corpus_root, plan, read_catalogue, read_plan
+from lorastyle.corpus.training_images import index_catalogue
 from lorastyle.distributed.batches import balanced_batches
 from lorastyle.distributed.fleet import train
-from lorastyle.distributed.materials import KeptArrays, index_catalogue
 from lorastyle.distributed.trials import Trials
 from lorastyle.distributed.work import Task, Workbench, make_tasks, open_workbench, train_batch
 from lorastyle.embedding.gram import GramSet
@@ -30,6 +30,7 @@ from lorastyle.evaluation.stage import evaluate
 from lorastyle.evaluation.swept import own_setting
 from lorastyle.report.stage import report
 from lorastyle.runs import Run
+from lorastyle.runs.kept import KeptArrays
 from lorastyle.search.search import search
 from lorastyle.store.adapter_store import AdapterStore, digest_of_contents
 from lorastyle.store.members import read_member, rows_by_name

@@ -13,8 +13,9 @@ from lorastyle.base.images import load_image
 from lorastyle.base.latents import encode_captions, encode_images
 from lorastyle.base.loading import load_base
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
+from lorastyle.corpus.training_images import index_catalogue
 from lorastyle.distributed import prior as prior_module
-from lorastyle.distributed.materials import LatentCache, index_catalogue
+from lorastyle.distributed.latents import LatentCache
 from lorastyle.distributed.prior import encoded_prior, prior_digest, sampled_prior
 from lorastyle.distributed.work import make_tasks
 from lorastyle.runs import Run

@@ -10,7 +10,7 @@ import pytest
 
 from lorastyle.base.lookup import base_identity
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
-from lorastyle.distributed.materials import index_catalogue
+from lorastyle.corpus.training_images import index_catalogue
 from lorastyle.distributed.work import (
     Task,
     Workbench,

@@ -1,9 +1,7 @@
-"""What adapters are trained on: their images' cached latents, and their texts.
+"""Images' latents, encoded once.
 
-Everything frozen is computed once. Latents depend on the image alone and are kept
-in the run, one small file an image, so that all actors and later attempts share
-them; of a run in a bucket a copy stays on each machine. Texts carry each adapter's
-own identifier and are embedded as needed.
+A latent depends on the image alone and is kept in the run, one small file an image, so that all
+actors and later attempts share them; of a run in a bucket a copy stays on each machine.
 """
 
 from __future__ import annotations
@@ -16,25 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.corpus.training_images import (
-    CataloguedImage,
-    images_of,
-    index_catalogue,
-    texts_of,
-)
+from lorastyle.corpus.training_images import CataloguedImage
 from lorastyle.runs import Run
 from lorastyle.runs.kept import KeptArrays
 
 Array = npt.NDArray[np.float32]
-
-__all__ = [
-    "CataloguedImage",
-    "KeptArrays",
-    "LatentCache",
-    "images_of",
-    "index_catalogue",
-    "texts_of",
-]
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
-from lorastyle.distributed.materials import (
-    CataloguedImage,
-    KeptArrays,
-    LatentCache,
-    images_of,
-    index_catalogue,
-    texts_of,
-)
+from lorastyle.corpus.training_images import CataloguedImage, images_of, index_catalogue, texts_of
+from lorastyle.distributed.latents import LatentCache
 from lorastyle.errors import CorpusError
 from lorastyle.runs import Run
+from lorastyle.runs.kept import KeptArrays
 
 
 @pytest.fixture
