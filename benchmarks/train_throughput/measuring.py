@@ -32,8 +32,8 @@ class Stopwatch:
         self._timing, self._device, self._begin = timing, device, begin
         self._every = 8 if device.type == "cuda" else 1
         self._made = time.perf_counter()
-        self._start = 0.0
-        self.prepare_s = self.wall_s = 0.0
+        self._start = self._cpu_start = 0.0
+        self.prepare_s = self.wall_s = self.cpu_s = 0.0
         self.n_steps = 0
 
     def __call__(self, done: int) -> None:
@@ -43,10 +43,11 @@ class Stopwatch:
         synchronise(self._device)
         if n_steps == 0:
             self._begin()
-            self._start = time.perf_counter()
+            self._start, self._cpu_start = time.perf_counter(), time.process_time()
             self.prepare_s = self._start - self._made
             return
         self.n_steps, self.wall_s = n_steps, time.perf_counter() - self._start
+        self.cpu_s = time.process_time() - self._cpu_start
         if self.wall_s >= self._timing.seconds:
             raise Enough
 
@@ -79,6 +80,7 @@ def measure(bench: Workbench, contestant: Contestant, timing: Timing) -> Measure
         samples_per_s=contestant.samples_a_step * watch.n_steps / watch.wall_s,
         n_steps=watch.n_steps,
         wall_s=watch.wall_s,
+        cpu_s=watch.cpu_s,
         prepare_s=watch.prepare_s,
         peak_bytes=peak_memory(bench.device) if is_peak_known else None,
     )

@@ -70,6 +70,11 @@ def _figures(rounds: Rounds) -> dict[str, Any]:
     ]
     return {
         "samples_per_s": median(rates),
+        "samples_per_cpu_s": median(
+            sum(each.samples_per_s * each.wall_s for each in found)
+            / sum(each.cpu_s for each in found)
+            for found in rounds
+        ),
         "rounds": rates,
         "spread": (max(rates) - min(rates)) / median(rates),
         "prepare_s": max(each.prepare_s for each in rounds[0]),

@@ -83,6 +83,8 @@ class Measured:
     samples_per_s: float
     n_steps: int
     wall_s: float
+    cpu_s: float
+    """Of all threads of the process, in the window."""
     prepare_s: float
     """Before the window: setting up, compiling, warming up."""
     peak_bytes: int | None

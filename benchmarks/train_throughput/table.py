@@ -10,6 +10,7 @@ HEADING = (
     "processes x threads",
     "samples/s",
     "spread",
+    "a CPU s",
     "/ PEFT",
     "/ best PEFT",
     "adapters/h",
@@ -67,6 +68,7 @@ def _line(row: dict[str, Any]) -> list[str]:
         f"{row['processes']} x {row['threads']}",
         _number(row["samples_per_s"]),
         f"{row['spread']:.0%}",
+        _number(row["samples_per_cpu_s"]),
         _times(row["lead"]),
         _times(row["lead_over_best"]),
         _number(row["adapters_per_h"]["interleaved"]),
@@ -81,6 +83,7 @@ def _note(document: dict[str, Any]) -> str:
     samples = document["samples_an_adapter"]
     note = (
         "Spread is from the slowest round to the fastest; the processes of a row ran together. "
+        "Samples a CPU second: other programs matter less to them. "
         f"An adapter is {samples['interleaved']:,} samples, or {samples['paired']:,} in paired "
         "batches, whatever the batch. / PEFT: over its plain loop at the first batch; / best "
         "PEFT: over the best of its rows."
