@@ -9,16 +9,7 @@ from typing import Any
 import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond
-
-WORDS = {
-    "identical_bytes": "the same file",
-    "same_weights": "the same weights",
-    "same_run": "two checkpoints of one training",
-    "similar_style": "a similar style",
-    "unrelated": "unrelated",
-    "not_comparable": "not comparable",
-    "empty": "nothing to compare",
-}
+from lorastyle.search.words import VERDICT_WORDS
 
 
 @click.command(name="compare")
@@ -45,7 +36,7 @@ def command(first: Path, second: Path, as_json: bool, debug: bool) -> None:
 
 
 def _text(document: Mapping[str, Any]) -> str:
-    words = click.style(WORDS[document["verdict"]], bold=True)
+    words = click.style(VERDICT_WORDS[document["verdict"]], bold=True)
     lines = [f"{document['verdict']}: {words}", *(f"  {line}" for line in document["evidence"])]
     scores = document["scores"]
     if "cosine" not in scores:

@@ -36,7 +36,8 @@ def command(target: Path | str, as_json: bool, debug: bool) -> None:
 
             document = describe_run(Run.open(target))
             return Answer(document, run_text(document))
-        from lorastyle.cli.inspect_file import describe_file, file_text
+        from lorastyle.cli.inspect_file import file_text
+        from lorastyle.search.description import describe_file
 
         try:
             document = describe_file(target)

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from lorastyle.report.words import SUB_NETWORK_NAMES, plain, size
+from lorastyle.search.words import FAMILY_NAMES
 
-if TYPE_CHECKING:
-    from lorastyle.adapters.updates import Adapter, ModuleKey
-
-    Energies = Mapping[ModuleKey, float]
-
-FAMILY_NAMES = {
-    "sd1": "Stable Diffusion 1.x",
-    "sd2": "Stable Diffusion 2.x",
-    "sdxl": "Stable Diffusion XL",
-    "other": "another base model",
-}
 N_METADATA = 12
 """Entries of the file's own metadata that the terminal shows; --json has all."""
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Plain values about a LoRA file. Raises AdapterFileError where it cannot be read."""
-    from lorastyle.adapters.formats.read import read_adapter
-    from lorastyle.search.verdicts import EXACT_RANK
-
-    adapter = read_adapter(path, max_rank=EXACT_RANK)
-    energies = {key: update.energy() for key, update in adapter.updates.items()}
-    return {
-        "kind": "adapter",
-        "path": str(path),
-        **adapter.facts,
-        "d": adapter.n_parameters,
-        "parts": _parts(adapter, energies),
-        "blocks": _blocks(adapter, energies),
-        "lost_energy": max((one.lost_energy for one in adapter.updates.values()), default=0.0),
-    }
 
 
 def file_text(document: Mapping[str, Any]) -> str:
@@ -96,45 +67,3 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _row(name: str, part: Mapping[str, Any]) -> str:
     return f"  {name:<20}{part['n_modules']:>8}{part['d']:>13,}{part['norm']:>13.4g}"
-
-
-def _parts(adapter: Adapter, energies: Energies) -> dict[str, Any]:
-    from lorastyle.adapters.naming import OTHER_PARTS
-    from lorastyle.records import SUB_NETWORKS
-
-    names = {key: update.part for key, update in adapter.updates.items()}
-    return _summed(adapter, energies, names, (*SUB_NETWORKS, *OTHER_PARTS))
-
-
-def _blocks(adapter: Adapter, energies: Energies) -> dict[str, Any]:
-    from lorastyle.adapters.naming import block_of
-
-    names = {
-        key: block_of(key.module) if key.network == "unet" else key.network
-        for key in adapter.updates
-    }
-    return _summed(adapter, energies, names, sorted(set(names.values()), key=_depth))
-
-
-def _depth(block: str) -> tuple[int, str]:
-    """Blocks in the order in which the U-Net passes them."""
-    order = ("down_blocks", "mid_block", "up_blocks")
-    first = block.partition(".")[0]
-    return (order.index(first) if first in order else len(order)), block
-
-
-def _summed(
-    adapter: Adapter, energies: Energies, names: Mapping[ModuleKey, str], order: Iterable[str]
-) -> dict[str, Any]:
-    groups: dict[str, list[ModuleKey]] = {name: [] for name in order}
-    for key in adapter.updates:
-        groups[names[key]].append(key)
-    return {
-        name: {
-            "n_modules": len(keys),
-            "d": sum(adapter.updates[key].n_parameters for key in keys),
-            "norm": max(0.0, sum(energies[key] for key in keys)) ** 0.5,
-        }
-        for name, keys in groups.items()
-        if keys
-    }

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond
-from lorastyle.cli.compare import WORDS
 from lorastyle.cli.opening import RUN
 from lorastyle.report.words import space_name
+from lorastyle.search.words import VERDICT_WORDS
 
 if TYPE_CHECKING:
-    from lorastyle.search.search import SearchResult
+    from lorastyle.search.found import SearchResult
 
 SHOWN = 10
 """Neighbours that the terminal lists; --json has all."""
@@ -93,7 +93,10 @@ def _text(found: SearchResult) -> str:
         )
     lines += [f"  {note}" for note in found.notes]
     for duplicate in found.duplicates:
-        lines += ["", click.style(f"{WORDS[duplicate.verdict]}: {duplicate.adapter_id}", bold=True)]
+        lines += [
+            "",
+            click.style(f"{VERDICT_WORDS[duplicate.verdict]}: {duplicate.adapter_id}", bold=True),
+        ]
         lines += [f"  {sentence}" for sentence in duplicate.evidence]
     if found.artists:
         lines += ["", click.style("nearest artists", bold=True)]

@@ -51,9 +51,12 @@ class Query:
     source: Source
 
     @classmethod
-    def of(cls, run: Run, adapter: Adapter) -> Query:
-        """Raises LayoutMismatchError where it belongs to another base model."""
-        source = open_source(run)
+    def of(cls, run: Run, adapter: Adapter, source: Source | None = None) -> Query:
+        """Raises LayoutMismatchError where it belongs to another base model.
+
+        `source`: the run's, where it is open already.
+        """
+        source = source or open_source(run)
         _fitting(source, adapter, Path())
         return cls(adapter, source)
 
@@ -75,7 +78,9 @@ class Query:
         return any(ModuleKey("unet", name) in self.adapter.updates for name in names)
 
     def place(self, run: Run, gallery: Gallery) -> Place:
-        """Its scores in the gallery's space, calibrated as for retrieval."""
+        """Its scores in the gallery's space, calibrated as for retrieval: one pass over the
+        adapters that it was fitted on, or over their sketches where they are large.
+        """
         memory_gib = run.experiment.compute.memory_gib
         if gallery.space.representation == "factors":
             assert isinstance(self.source, AdapterStore)

@@ -93,12 +93,24 @@ class SketchPlacer:
 
         Raises LayoutMismatchError for an adapter that has none of the sketched modules.
         """
-        query = self.sketches.plan.sketch_all([adapter])
+        return self.place_sketch(self.sketch(adapter))
+
+    def sketch(self, adapter: Adapter) -> SketchSet:
+        """A query's sketch: a set of one. Raises LayoutMismatchError as `place` does."""
+        return self.sketches.plan.sketch_all([adapter])
+
+    def place_sketch(self, query: SketchSet) -> tuple[Scores, float]:
+        """The same as `place`, of a sketch."""
         if self._is_whole and query.present[0, self._modules].all():
             return self._projected(query.values[0, self._numbers]), 1.0
         cosines = query.cosine(self.sketches, self._wanted)
         ours, theirs = (each.energy()[:, self._modules] for each in (query, self.sketches))
         return self.space.project(cosines)[0], float(coverage(ours, theirs).mean())
+
+    @cached_property
+    def number_of(self) -> dict[int, int]:
+        """By row, the place of a fit adapter's sketch."""
+        return {int(row): number for number, row in enumerate(self.space.fit_rows)}
 
     def _projected(self, values: npt.NDArray[np.float32]) -> Scores:
         """All change the same modules: then scores are linear in the sketch, but for its norm."""

@@ -17,7 +17,8 @@ from lorastyle.ingest.new_run import experiment_for_adapters
 from lorastyle.ingest.stage import ingest
 from lorastyle.runs import Run
 from lorastyle.search import gallery
-from lorastyle.search.search import Found, search, vote
+from lorastyle.search.found import Found, vote
+from lorastyle.search.search import search
 from lorastyle.search.sketches import SketchPlacer, run_sketches
 from tests.wild import ARTISTS, flat
 
