@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 
 from lorastyle.evaluation.agreement import adjusted_rand_index
 from lorastyle.evaluation.clustering import cluster_scores
@@ -38,12 +39,15 @@ def test_artists_drawn_again_cover_the_truth_where_queries_do_not():
 
 def test_the_ends_are_quantiles_of_means_over_drawn_artists():
     rng = np.random.default_rng(0)
-    values, groups = rng.random(9), np.array(list("aaabbcccc"))
-    drawn = np.random.default_rng(0).integers(3, size=(400, 3))
-    by_name = [values[groups == name] for name in "abc"]
+    sizes = [1, 2, 3, 1, 2, 3, 4]
+    values, groups = rng.random(sum(sizes)), np.repeat(list("abcdefg"), sizes)
+    drawn = np.random.default_rng(0).integers(7, size=(400, 7))
+    by_name = [values[groups == name] for name in "abcdefg"]
     means = [np.concatenate([by_name[i] for i in one]).mean() for one in drawn]
+    # Expanded as Student's interval of 7 is beside the normal one.
+    tail = norm.sf(t.ppf(0.975, 6) * np.sqrt(7 / 6))
     found = bootstrap_means(values[:, None], groups, n_resamples=400, seed=0)[0]
-    np.testing.assert_allclose(found, np.quantile(means, [0.025, 0.975]))
+    np.testing.assert_allclose(found, np.quantile(means, [tail, 1 - tail]))
 
 
 def test_equal_scores_have_an_interval_of_no_width_and_one_group_has_none():
