@@ -61,7 +61,7 @@ def open_base(run: Run) -> BaseModel:
     import torch
 
     from lorastyle.base.loading import load_base
-    from lorastyle.training.precision import compute_dtype
+    from lorastyle.training.precision import cast, compute_dtype
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = load_base(run.experiment.base, device=device)
@@ -73,7 +73,5 @@ def open_base(run: Run) -> BaseModel:
                 f"{trained_on['sha256'][:12]}, '{run.experiment.base}' is now "
                 f"{base.identity.sha256[:12]}; put back the one of {trained_on['name']!r}"
             )
-    dtype = compute_dtype(run.experiment.training.precision, device)
-    if base.unet.dtype != dtype:
-        base.unet.to(dtype)
+    cast(base.unet, compute_dtype(run.experiment.training.precision, device))
     return base
