@@ -226,3 +226,9 @@ def test_images_in_a_bucket_are_refused_with_the_remedy(write, key):
     text = f"corpus: {{source: folder, {key}: 's3://bucket/images'}}\n"
     with pytest.raises(ConfigError, match=r"s3://bucket/images is a URL.*mount or copy it"):
         load_experiment(write(text))
+
+
+def test_the_demo_in_the_wheel_is_the_one_that_is_read():
+    root = Path(__file__).parent.parent
+    demo = (root / "configs" / "demo.yaml").read_text()
+    assert (root / "lorastyle" / "configs" / "demo.yaml").read_text() == demo
