@@ -23,6 +23,10 @@ class BaseModelError(LorastyleError):
     """A base model that cannot be loaded, or is not the one a run was made with."""
 
 
+class HubError(LorastyleError):
+    """A model of the hub that is not in the local cache and cannot be fetched."""
+
+
 class AdapterFileError(LorastyleError):
     """A LoRA file that cannot be read, or that no update can be told from."""
 

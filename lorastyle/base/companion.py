@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorastyle.base.checkpoint import Checkpoint
-from lorastyle.base.folders import check_parts, files_of_configs, has_configs, read_config
-from lorastyle.base.hub import cached_snapshot, fetch_snapshot
+from lorastyle.base.folders import CONFIGS, check_parts, files_of_configs, has_configs, read_config
 from lorastyle.base.known import CONTEXT_WIDTHS, published
-from lorastyle.errors import BaseModelError
+from lorastyle.errors import BaseModelError, HubError
+from lorastyle.hub import cached_snapshot, fetch_snapshot
 
 
 def configs_of(checkpoint: Checkpoint) -> Path:
@@ -37,7 +37,7 @@ def local_configs(checkpoint: Checkpoint) -> Path | None:
         check_parts(beside)
         return beside
     for name in _models_alike(checkpoint):
-        cached = cached_snapshot(name)
+        cached = cached_snapshot(name, CONFIGS["unet"])
         if cached is not None and has_configs(cached):
             return cached
     return None
@@ -53,7 +53,7 @@ def _fetched_configs(checkpoint: Checkpoint) -> Path:
         )
     try:
         return fetch_snapshot(names[0], files_of_configs)
-    except BaseModelError as error:
+    except HubError as error:
         raise BaseModelError(
             f"'{checkpoint.path}' needs the configs and tokenizer of its family: put a diffusers "
             f"folder without weights at '{checkpoint.configs_folder}', or: {error}"

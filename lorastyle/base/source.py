@@ -11,15 +11,15 @@ from typing import Any
 
 from lorastyle.base.checkpoint import Checkpoint, names_a_file, open_checkpoint
 from lorastyle.base.companion import configs_of
-from lorastyle.base.folders import files_to_load, has_configs, read_config, weights_of
-from lorastyle.base.hub import (
+from lorastyle.base.folders import CONFIGS, files_to_load, has_configs, read_config, weights_of
+from lorastyle.base.weight_files import WeightFiles
+from lorastyle.errors import BaseModelError
+from lorastyle.hub import (
     cached_snapshot,
     fetch_snapshot,
     looks_like_hub_id,
     revision_of,
 )
-from lorastyle.base.weight_files import WeightFiles
-from lorastyle.errors import BaseModelError
 
 MINIATURE = Path(__file__).parent / "miniature"
 """The shipped folder, which the name "miniature" means."""
@@ -70,7 +70,7 @@ def local_path(name: str | Path) -> Path:
     """The folder or single file that a name means on this machine, if it is here at all."""
     here = folder_of(name)
     if not here.exists() and not names_a_file(name) and looks_like_hub_id(str(name)):
-        return cached_snapshot(str(name)) or here
+        return cached_snapshot(str(name), CONFIGS["unet"]) or here
     return here
 
 
@@ -96,7 +96,7 @@ def find_source(name: str | Path) -> Source:
 
 def _snapshot(name: str) -> Path:
     """A hub model's folder in the cache, fetched where it is not whole."""
-    cached = cached_snapshot(name)
+    cached = cached_snapshot(name, CONFIGS["unet"])
     if cached is not None and has_configs(cached):
         try:
             weights_of(cached)

@@ -9,11 +9,11 @@ from typing import Any
 from lorastyle.base.checkpoint import names_a_file, open_checkpoint
 from lorastyle.base.companion import local_configs
 from lorastyle.base.folders import CONFIGS, read_config
-from lorastyle.base.hub import fetch_snapshot, looks_like_hub_id, split_revision
 from lorastyle.base.identity import pixels_of_latent
 from lorastyle.base.known import KNOWN, published_unet
 from lorastyle.base.source import local_path
 from lorastyle.errors import BaseModelError
+from lorastyle.hub import fetch_snapshot, looks_like_hub_id, split_revision
 
 _USUAL_PIXELS = 8
 """Pixels of a side that one latent stands for, in all of Stable Diffusion."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lorastyle.errors import CorpusError
+from lorastyle.hub import cached_snapshot, fetch_snapshot, looks_like_hub_id, revision_of
 
 MODEL_TYPE = "blip"
 CONFIG = "config.json"
@@ -36,8 +37,6 @@ _NEEDED = (
 _INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _CONFIG_LIMIT = 2**20
-_HUB_TIMEOUT_S = 15.0
-"""For the hub to answer; a download may take longer."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,14 @@ def find_captioner(name: str) -> CaptionerFiles:
 
     `name` is a folder or `owner/name`, with or without `@revision`. What is whole in the cache
     is used without asking the hub for a newer one. Raises CorpusError, naming what is missing,
-    for another kind of model and where it can be neither found nor fetched.
+    and for another kind of model; HubError where it can be neither found nor fetched.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
         found = CaptionerFiles(name, folder)
-    elif _looks_like_hub_id(name):
-        snapshot = _cached_snapshot(name) or _fetch_snapshot(name)
-        found = CaptionerFiles(name, snapshot, revision=snapshot.name)
+    elif looks_like_hub_id(name):
+        snapshot = _cached(name) or _fetched(name)
+        found = CaptionerFiles(name, snapshot, revision=revision_of(snapshot))
     else:
         raise CorpusError(
             f"corpus.captioner '{name}' is neither a folder nor a hub id 'owner/name' or "
@@ -150,29 +149,11 @@ def _hash_files(files: tuple[tuple[str, Path, int, int], ...]) -> str:
     return hasher.hexdigest()
 
 
-def _looks_like_hub_id(name: str) -> bool:
-    owner, slash, rest = name.partition("@")[0].partition("/")
-    return bool(owner and slash and rest) and "/" not in rest and not name.startswith((".", "~"))
-
-
-def _repository(name: str) -> tuple[str, str | None]:
-    repository, _, revision = name.partition("@")
-    return repository, revision or None
-
-
-def _cached_snapshot(name: str) -> Path | None:
+def _cached(name: str) -> Path | None:
     """The model's folder in the hub's local cache, if it is whole."""
-    from huggingface_hub import try_to_load_from_cache
-
-    repository, revision = _repository(name)
-    try:
-        found = try_to_load_from_cache(repository, CONFIG, revision=revision)
-    except ValueError as error:
-        raise CorpusError(f"'{name}' is no name of a model on the hub: {error}") from error
-    if not isinstance(found, str):
+    folder = cached_snapshot(name, CONFIG)
+    if folder is None:
         return None
-    # The file as the snapshot names it: it may be a link into the cache's store of contents.
-    folder = Path(found).parent
     try:
         files_to_load(name, _names(folder))
     except CorpusError:
@@ -180,28 +161,7 @@ def _cached_snapshot(name: str) -> Path | None:
     return folder
 
 
-def _fetch_snapshot(name: str) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-
-    repository, revision = _repository(name)
-    try:
-        # Asked by itself: the client's listing of files repeats a failed request for long.
-        answer = HfApi().model_info(repository, revision=revision, timeout=_HUB_TIMEOUT_S)
-        files = [file.rfilename for file in answer.siblings or ()]
-        wanted = files_to_load(name, files)
-
-        def fetch(patterns: list[str]) -> Path:
-            return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
-
-        # Before gigabytes of something else.
-        _check_kind(CaptionerFiles(name, fetch([CONFIG])))
-        return fetch(wanted)
-    except CorpusError:
-        raise
-    except Exception as error:
-        # The client lets the errors of whatever HTTP library it is built on through.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise CorpusError(
-            f"captioner '{name}' is not whole in the hub's local cache and cannot be fetched "
-            f"({reason}); fetch it where there is a network, or name a local folder"
-        ) from error
+def _fetched(name: str) -> Path:
+    # Before gigabytes of something else.
+    _check_kind(CaptionerFiles(name, fetch_snapshot(name, lambda _: [CONFIG])))
+    return fetch_snapshot(name, lambda files: files_to_load(name, files))

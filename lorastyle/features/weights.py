@@ -14,8 +14,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from lorastyle.base.hub import cached_snapshot, fetch_snapshot, looks_like_hub_id
-from lorastyle.errors import BaseModelError, ConfigError, FeatureError
+from lorastyle.errors import ConfigError, FeatureError, HubError
+from lorastyle.hub import cached_snapshot, fetch_snapshot, looks_like_hub_id
 
 CONFIG = "config.json"
 _CONFIG_LIMIT = 2**20
@@ -100,14 +100,14 @@ class Weights:
                 if cached is not None and _chosen(_names(cached)):
                     return cached
             return fetch_snapshot(self.name, self._wanted)
-        except BaseModelError as error:
+        except HubError as error:
             raise FeatureError(f"evaluation.feature_weights.{self.key}: {error}") from error
 
     def _wanted(self, files: Collection[str]) -> list[str]:
-        """Of what the hub has. Raises BaseModelError, which `fetch_snapshot` lets through."""
+        """Of what the hub has."""
         chosen = _chosen(files)
         if not chosen:
-            raise BaseModelError(f"the hub model '{self.name}' {_NONE}")
+            raise FeatureError(f"{self} {_NONE}")
         return [*chosen, *({CONFIG} & set(files))]
 
 

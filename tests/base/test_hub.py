@@ -15,11 +15,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import torch
 
-from lorastyle.base.hub import split_revision
 from lorastyle.base.loading import load_base
 from lorastyle.base.lookup import base_identity
 from lorastyle.base.source import local_path
-from lorastyle.errors import BaseModelError
+from lorastyle.errors import HubError
+from lorastyle.hub import split_revision
 from tests.base.conftest import COMMIT, configs_only, write_snapshot
 from tests.base.test_folders import add_variant
 
@@ -66,20 +66,20 @@ def test_a_name_is_split_at_its_revision():
 @pytest.mark.parametrize("name", [NAME, f"{NAME}@v9", f"{NAME}@{OTHER_COMMIT}"])
 def test_what_is_not_whole_here_and_cannot_be_fetched_says_so(name, folders, hub_cache, tmp_path):
     write_snapshot(hub_cache, NAME, configs_only(folders["sd1"], tmp_path / "configs"))
-    with pytest.raises(BaseModelError, match=rf"'{name}' is not whole .* cannot be fetched"):
+    with pytest.raises(HubError, match=rf"'{name}' is not whole .* cannot be fetched"):
         load_base(name)
 
 
 @pytest.mark.parametrize("name", ["artist/..", "artist/a--b", "ar\u00e9/\u96ea"])
 def test_names_that_the_hub_cannot_have_are_refused(name, hub_cache):
-    with pytest.raises(BaseModelError):
+    with pytest.raises(HubError):
         load_base(name)
 
 
 def test_a_download_that_was_cut_short_is_not_taken_for_the_model(folders, hub_cache):
     snapshot = write_snapshot(hub_cache, NAME, folders["sd1"])
     (snapshot / "scheduler" / "scheduler_config.json").unlink()
-    with pytest.raises(BaseModelError, match="is not whole in the local cache"):
+    with pytest.raises(HubError, match="is not whole in the local cache"):
         base_identity(NAME)
 
 
@@ -183,9 +183,9 @@ def test_only_the_files_that_are_loaded_are_fetched_and_then_the_hub_is_not_aske
 def test_a_hub_that_cannot_be_reached_is_one_sentence_and_no_waiting(tmp_path):
     code = (
         "import sys; from lorastyle.base.lookup import base_identity;"
-        "from lorastyle.errors import BaseModelError\n"
+        "from lorastyle.errors import HubError\n"
         "try: base_identity(sys.argv[1])\n"
-        "except BaseModelError as error: print(error)"
+        "except HubError as error: print(error)"
     )
     done = ask(code, "http://127.0.0.1:9", tmp_path, NAME)
     assert "cannot be fetched" in done.stdout and done.stdout.count("\n") == 1

@@ -12,7 +12,7 @@ from lorastyle.adapters.layout import AdapterLayout
 from lorastyle.adapters.targets import layout_of
 from lorastyle.base.known import KNOWN
 from lorastyle.base.unet_config import image_size_of, unet_config
-from lorastyle.errors import BaseModelError
+from lorastyle.errors import BaseModelError, HubError
 from lorastyle.ingest.family import modules_of_base
 from tests.adapters.unets import UNETS
 from tests.base.conftest import configs_only, write_snapshot
@@ -127,7 +127,7 @@ def test_adapters_alone_have_room_by_any_form_of_a_base_model(bare, hub_cache):
 
 @pytest.mark.parametrize("name", ["nowhere", "./x/y", "artist/unknown"])
 def test_where_there_is_none_it_says_so(name, hub_cache):
-    with pytest.raises(BaseModelError, match=f"'{name}'"):
+    with pytest.raises((BaseModelError, HubError), match=f"'{name}'"):
         unet_config(name)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lorastyle.corpus.captioner import Captioner, load_captioner
 from lorastyle.corpus.captioner_files import find_captioner
-from lorastyle.errors import CorpusError
+from lorastyle.errors import CorpusError, HubError
 from tests.base.conftest import COMMIT, write_snapshot
 from tests.base.test_hub import NAME, ask, serving
 
@@ -248,7 +248,7 @@ def test_a_cached_model_is_that_of_the_folder_and_its_commit_is_known(
     write_snapshot(hub_cache, NAME, tiny_blip, ref="v1")
     identity = find_captioner(f"{NAME}@v1").identity()
     assert (identity.sha256, identity.revision) == (captioner.identity.sha256, COMMIT)
-    with pytest.raises(CorpusError, match=rf"'{NAME}' is not whole .* cannot be fetched"):
+    with pytest.raises(HubError, match=rf"'{NAME}' is not whole .* cannot be fetched"):
         find_captioner(NAME)
 
 
@@ -256,7 +256,7 @@ def test_a_download_that_was_cut_short_is_not_taken_for_the_model(
     tiny_blip: Path, hub_cache: Path
 ) -> None:
     (write_snapshot(hub_cache, NAME, tiny_blip) / "model.safetensors").unlink()
-    with pytest.raises(CorpusError, match=r"is not whole .* cannot be fetched"):
+    with pytest.raises(HubError, match=r"is not whole .* cannot be fetched"):
         find_captioner(NAME)
 
 
