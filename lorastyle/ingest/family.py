@@ -11,7 +11,7 @@ from lorastyle.adapters.layout import TargetModule
 from lorastyle.base.source import local_path
 from lorastyle.base.unet_config import unet_config
 from lorastyle.base.weights import BaseWeights
-from lorastyle.errors import AdapterFileError, BaseModelError
+from lorastyle.errors import AdapterFileError, BaseModelError, HubError
 from lorastyle.ingest.finding import Candidate
 from lorastyle.runs import Run
 from lorastyle.store.adapter_store import AdapterStore
@@ -60,7 +60,7 @@ def modules_of_folder(base: str) -> tuple[TargetModule, ...]:
 
     try:
         settings = unet_config(base).values
-    except BaseModelError as error:
+    except (BaseModelError, HubError) as error:
         raise BaseModelError(f"{error}; for adapters alone name {', '.join(FAMILIES)}") from error
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(settings)
