@@ -70,12 +70,8 @@ def _limits(query: Query) -> Thresholds:
 
 def _in_the_run(query: Query) -> Adapter:
     """The query without what rows have no room for, which is no difference to them."""
-    room = set(query.source.layout.modules)
-    same = {
-        key: value
-        for key, value in query.adapter.updates.items()
-        if key.network == "unet" and key.module in room
-    }
+    room = query.room.modules()
+    same = {key: value for key, value in query.adapter.updates.items() if key in room}
     return Adapter(query.adapter.name, same, query.adapter.facts)
 
 

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.adapters.layout import FactorKey
+from lorastyle.adapters.layout import FactorKey, TargetModule
 from lorastyle.adapters.module_sets import column_ranges, modules_of
 from lorastyle.adapters.updates import Adapter, ModuleKey
 from lorastyle.embedding.energies import energies_of
 from lorastyle.embedding.placing import Others, place_updates
 from lorastyle.embedding.projection import project_adapters
-from lorastyle.embedding.stage import open_source
 from lorastyle.errors import LayoutMismatchError
 from lorastyle.runs import Run
 from lorastyle.search.gallery import Gallery, by_sketch
@@ -43,22 +42,47 @@ class Place:
     """`exact`, or `sketch` where cosines with the fit adapters are estimates."""
 
 
+class Room:
+    """What a run's rows have room for, read once: it takes longer than placing a query."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.targets: tuple[TargetModule, ...] = tuple(source.layout.targets)
+        self._modules: dict[str, frozenset[ModuleKey]] = {}
+        self._base: Any = (
+            source.attributes["base"] if isinstance(source, AdapterStore) else source.base
+        )
+
+    def modules(self, sub_network: str = "full") -> frozenset[ModuleKey]:
+        """Those of an expression."""
+        if sub_network not in self._modules:
+            names = modules_of(sub_network, self.targets)
+            self._modules[sub_network] = frozenset(ModuleKey("unet", name) for name in names)
+        return self._modules[sub_network]
+
+    def store_for(self, adapter: Adapter, directory: Path) -> IngestedStore:
+        """A store with room for what the source compares; refuses an adapter that does not fit."""
+        store = IngestedStore(directory, self.targets, self._base)
+        store.kept(adapter)
+        return store
+
+
 @dataclass(frozen=True)
 class Query:
     """An adapter that fits a run's base model."""
 
     adapter: Adapter
-    source: Source
+    room: Room
 
     @classmethod
-    def of(cls, run: Run, adapter: Adapter, source: Source | None = None) -> Query:
-        """Raises LayoutMismatchError where it belongs to another base model.
+    def of(cls, adapter: Adapter, room: Room) -> Query:
+        """Raises LayoutMismatchError where it belongs to another base model."""
+        room.store_for(adapter, Path())
+        return cls(adapter, room)
 
-        `source`: the run's, where it is open already.
-        """
-        source = source or open_source(run)
-        _fitting(source, adapter, Path())
-        return cls(adapter, source)
+    @property
+    def source(self) -> Source:
+        return self.room.source
 
     @property
     def began_with_the_run(self) -> bool:
@@ -74,8 +98,7 @@ class Query:
 
     def changes(self, sub_network: str) -> bool:
         """Whether it changes a module of an expression: else it has no place in its space."""
-        names = modules_of(sub_network, self.source.layout.targets)
-        return any(ModuleKey("unet", name) in self.adapter.updates for name in names)
+        return not self.room.modules(sub_network).isdisjoint(self.adapter.updates)
 
     def place(self, run: Run, gallery: Gallery) -> Place:
         """Its scores in the gallery's space, calibrated as for retrieval: one pass over the
@@ -93,7 +116,7 @@ class Query:
             return self._place_by_sketch(run, gallery)
         assert gallery.fit_energies is not None
         with tempfile.TemporaryDirectory(prefix="lorastyle-") as aside:
-            store = _fitting(self.source, self.adapter, Path(aside))
+            store = self.room.store_for(self.adapter, Path(aside))
             with store.writing() as writer:
                 row = writer.add(self.adapter, {}, {}).row
             others = Others(cohorts_of(store, [row]), energies_of(store, [row]))
@@ -105,7 +128,7 @@ class Query:
     def _place_by_sketch(self, run: Run, gallery: Gallery) -> Place:
         """With estimated cosines, from memory: the exact ones would read every adapter."""
         sketches = run_sketches(run, gallery.space.fit_rows)
-        placer = SketchPlacer(gallery.space, sketches, self.source.layout.targets)
+        placer = SketchPlacer(gallery.space, sketches, self.room.targets)
         scores, share = placer.place(self.adapter)
         return Place(scores, share, "sketch")
 
@@ -135,14 +158,6 @@ class Query:
         layout = store.layout
         vector = layout.flatten(_factors(store, self.adapter), self.adapter.name)
         return np.concatenate([vector[part] for part in column_ranges(sub_network, layout)])
-
-
-def _fitting(source: Source, adapter: Adapter, directory: Path) -> IngestedStore:
-    """A store with room for what the source compares; refuses an adapter that does not fit."""
-    base: Any = source.attributes["base"] if isinstance(source, AdapterStore) else source.base
-    store = IngestedStore(directory, source.layout.targets, base)
-    store.kept(adapter)
-    return store
 
 
 def _factors(store: AdapterStore, adapter: Adapter) -> dict[FactorKey, npt.NDArray[np.float32]]:

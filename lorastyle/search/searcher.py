@@ -24,7 +24,7 @@ from lorastyle.search import gallery as galleries
 from lorastyle.search.duplicates import N_COMPARED, Suspects, find_duplicates
 from lorastyle.search.found import Found, SearchResult, vote
 from lorastyle.search.index import Neighbours
-from lorastyle.search.query import Place, Query
+from lorastyle.search.query import Place, Query, Room
 from lorastyle.search.ready import ReadyGallery
 from lorastyle.search.settings import SpaceChoice, choose_setting, default_components
 from lorastyle.search.sketches import SketchPlacer, run_sketches
@@ -75,14 +75,14 @@ class Searcher:
         self.run = run
         self._exact_bytes = galleries.EXACT_BYTES if exact_bytes is None else exact_bytes
         self._lock = threading.RLock()
-        self._source = open_source(run)
+        self._room = Room(open_source(run))
         self._weights = base_weights(run)
         self._choices: dict[tuple[object, ...], SpaceChoice] = {}
         self._ready: dict[tuple[object, ...], ReadyGallery] = {}
         self._sketches: dict[bytes, SketchSet] = {}
         self._defaults: dict[int, int] = {}
-        self._embedded = GramSet.load(run.embedding_path).rows
-        wanted = wanted_products(run.experiment, self._source.layout.targets)
+        self._is_large_run = self._is_large(GramSet.load(run.embedding_path).rows)
+        wanted = wanted_products(run.experiment, self._room.targets)
         self.sub_networks: tuple[str, ...] = tuple(wanted.expressions)
         """Expressions that the run was embedded or swept by."""
 
@@ -101,7 +101,7 @@ class Searcher:
             raise StageError(
                 f"{adapter.name!r} changes nothing: all its updates are zero; there is no style"
             )
-        query = Query.of(self.run, adapter, self._source)
+        query = Query.of(adapter, self._room)
         setting = self._setting(query, wishes)
         ready = self._ready_gallery(setting)
         count = self._count(ready, setting, wishes.n_components)
@@ -162,7 +162,7 @@ class Searcher:
         wishes: Wishes,
         reason: str,
     ) -> SpaceChoice:
-        if wishes.representation is None and self._is_large(self._embedded):
+        if wishes.representation is None and self._is_large_run:
             possible = tuple(name for name in possible if name != "delta-aligned")
         key = (possible, sub_networks, wishes.representation, wishes.sub_network, reason)
         if key not in self._choices:
@@ -194,7 +194,7 @@ class Searcher:
         identity = rows.tobytes()
         if identity not in self._sketches:
             self._sketches[identity] = run_sketches(self.run, rows)
-        return SketchPlacer(space, self._sketches[identity], self._source.layout.targets)
+        return SketchPlacer(space, self._sketches[identity], self._room.targets)
 
     def _place(self, query: Query, ready: ReadyGallery) -> tuple[Place, SketchSet | None]:
         if ready.placer is None:
@@ -218,7 +218,7 @@ class Searcher:
         return self._defaults[most]
 
     def _is_large(self, rows: npt.NDArray[np.int64]) -> bool:
-        return bytes_of(self._source, rows) > self._exact_bytes
+        return bytes_of(self._room.source, rows) > self._exact_bytes
 
 
 def _named(

@@ -14,14 +14,14 @@ from lorastyle.adapters.updates import Adapter
 from lorastyle.config import parse_experiment
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.spaces import load_space
-from lorastyle.embedding.stage import embed
+from lorastyle.embedding.stage import embed, open_source
 from lorastyle.errors import ConfigError, StageError
 from lorastyle.ingest.finding import find_candidates
 from lorastyle.ingest.stage import ingest
 from lorastyle.records import AdapterSpec, Role
 from lorastyle.runs import Run
 from lorastyle.search.gallery import open_gallery
-from lorastyle.search.query import Query
+from lorastyle.search.query import Query, Room
 from lorastyle.search.search import search
 from lorastyle.search.sketches import SketchPlacer, run_sketches
 from lorastyle.store.adapter_store import AdapterStore
@@ -127,7 +127,7 @@ def test_a_gallery_is_calibrated_as_it_is_asked(trained_run, form):
 def test_an_adapter_of_the_run_is_placed_where_it_is(trained_run, representation):
     gallery = open_gallery(trained_run, representation, UNION)
     store = AdapterStore.open(trained_run.store_path)
-    query = Query.of(trained_run, stored_adapter(store, 4))
+    query = Query.of(stored_adapter(store, 4), Room(store))
     place = query.place(trained_run, gallery)
     here = np.flatnonzero(gallery.table["row"] == 4)[0]
     spread = np.abs(gallery.scores).max()
@@ -138,7 +138,7 @@ def test_an_adapter_of_the_run_is_placed_where_it_is(trained_run, representation
 
 def test_what_a_query_changes(wild_run, painter):
     part = painter.adapter("bela", 5).only(("cross_attention",))
-    query = Query.of(wild_run, part)
+    query = Query.of(part, Room(open_source(wild_run)))
     assert query.changes("full") and query.changes("full-feed_forward") and query.changes("mid")
     assert not query.changes(UNION) and not query.changes("ff_in") and not query.changes("res16")
 
