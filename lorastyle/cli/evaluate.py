@@ -15,7 +15,7 @@ from lorastyle.cli.stages import carry_out_stages, describe, experiment_options,
 if TYPE_CHECKING:
     from lorastyle.runs import Run
 
-SHOWN = ("clustering", "retrieval-test", "similarity", "sub-networks")
+SHOWN = ("clustering", "retrieval-test", "comparison", "similarity", "sub-networks")
 """Tables that are printed; the others are files."""
 
 

@@ -37,19 +37,25 @@ class Findings:
         """The entries of a task."""
         return self.clustering if task == "clustering" else self.retrieval
 
-    def best(self) -> str | None:
-        """The setting with the best validation ARI; without one, the first that was scored."""
+    def best(self, task: Task) -> str | None:
+        """The setting with the best validation score of a task; without one, the first scored.
+
+        The score is the ARI, or the mAP.
+        """
         scored = {
-            key: entry["val"]["ari"]["mean"]
-            for key, entry in self.clustering.items()
+            key: entry["val"]["ari"]["mean"] if task == "clustering" else entry["val"]["map"]
+            for key, entry in self.entries(task).items()
             if "val" in entry
         }
-        first = next(iter(self.clustering or self.retrieval), None)
+        first = next(iter(self.entries(task)), None)
         return max(scored, key=lambda key: scored[key], default=first)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The lines of a kind in one frame; no columns where there are none."""
+        parts = [part for part in getattr(self, name) if len(part)]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def write_tables(self, directory: Path) -> None:
         """The lines of each kind as one Parquet file."""
         for name in PARQUET:
-            parts = [part for part in getattr(self, name) if len(part)]
-            table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-            write_parquet(directory / f"{name}.parquet", table)
+            write_parquet(directory / f"{name}.parquet", self.table(name))

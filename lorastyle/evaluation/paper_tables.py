@@ -2,16 +2,14 @@
 
 `clustering-main` (main text Table 1), `clustering` (supplement Table 2), `retrieval-val` and
 `retrieval-test` (supplement Tables 4 and 1), `similarity` (supplement Table 3), `sub-networks`
-(section 4.5).
+(section 4.5); and `comparison`, which the paper has not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 
 from lorastyle.config import Experiment
-from lorastyle.embedding.style_space import Task
 from lorastyle.evaluation import paper_numbers as paper
 from lorastyle.evaluation.paper_protocol import differences
 from lorastyle.evaluation.paper_rows import (
@@ -20,25 +18,23 @@ from lorastyle.evaluation.paper_rows import (
     paper_clustering,
     paper_retrieval,
     paper_similarity,
-    paper_sub_networks,
 )
 from lorastyle.evaluation.result_table import Cell, Column, PaperPart, ResultTable, Row
 from lorastyle.evaluation.run_rows import (
+    AGREEMENT,
+    PRECISION,
+    SCENARIOS,
+    SPLITS,
     Entry,
     Metrics,
     cell_of,
     feature_rows,
     weight_rows,
 )
+from lorastyle.evaluation.setting_tables import comparison_table, sub_network_table
 
 Differs = tuple[str, ...]
 
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
-AGREEMENT = {"ari": "ARI (%)", "nmi": "NMI (%)"}
-PRECISION = {"map": "mAP (%)", "map_at_k": "mAP@{k} (%)", "recall_at_k": "Recall@{k} (%)"}
-SCENARIOS = dict(
-    zip(paper.SCENARIOS, ("Orig+Orig", "Orig+Gen", "Gen+Orig", "Gen+Gen"), strict=True)
-)
 PCS = Column(COUNT, "", "PCs", "count")
 
 
@@ -52,6 +48,7 @@ def paper_tables(
         clustering_table(metrics, differs),
         retrieval_table(metrics, "val", differs),
         retrieval_table(metrics, "test", differs),
+        comparison_table(metrics),
         similarity_table(metrics, differs),
         sub_network_table(metrics, shares, differs),
     ]
@@ -94,7 +91,8 @@ def clustering_table(
         (
             f"Mean ± standard deviation over {len(metrics['protocol']['seeds'])} k-means seeds. "
             "Clusters are fitted on the training adapters; the others are assigned to them. Random "
-            "labels: expectation where artists are dealt to the adapters at random.",
+            "labels: expectation where artists are dealt to the adapters at random. Intervals over "
+            "artists, which are wider, are in the CSV.",
         ),
         PaperPart(source, tuple(columns), numbers, differs),
     )
@@ -177,56 +175,6 @@ def similarity_table(metrics: Metrics, differs: Differs) -> ResultTable:
             "the supplement's Table 3",
             tuple(Column(name, "", name, "cosine") for name in paper.SIMILARITY_COLUMNS),
             paper_similarity(),
-            differs,
-        ),
-    )
-
-
-def sub_network_table(
-    metrics: Metrics, shares: Mapping[str, float], differs: Differs
-) -> ResultTable:
-    """Every setting at its PC counts: share of the numbers, ARI, mAP and recall."""
-    k = metrics["protocol"]["k"]
-    columns: dict[Task, list[Column]] = {
-        "clustering": [
-            Column(f"ari/{split}", AGREEMENT["ari"], title) for split, title in SPLITS.items()
-        ],
-        "retrieval": [
-            Column(f"{score}/{split}", PRECISION[score].format(k=k), SPLITS[split])
-            for score in ("map", "recall_at_k")
-            for split in ("val", "test")
-        ],
-    }
-    counts = {task: Column(f"{COUNT}/{task}", "", f"PCs, {task}", "count") for task in columns}
-    share = Column("share", "", "share (%)")
-
-    def cells(key: str) -> Iterator[tuple[str, Cell]]:
-        if key in shares:
-            yield share.key, Cell(shares[key])
-        for task, scores in columns.items():
-            entry = metrics[task].get(key, {})
-            if COUNT in entry:
-                yield counts[task].key, Cell(entry[COUNT])
-            for column in scores:
-                cell = cell_of(entry, column.key)
-                if cell is not None:
-                    yield column.key, replace(cell, low=None, high=None)
-
-    keys = dict.fromkeys([*metrics["clustering"], *metrics["retrieval"]])
-    return ResultTable(
-        "sub-networks",
-        "Sub-networks",
-        "Setting",
-        (share, *(one for task in columns for one in (counts[task], *columns[task]))),
-        tuple(Row(key, dict(cells(key))) for key in keys),
-        (
-            "Share: of the numbers in an adapter of the full network. PC counts are chosen on "
-            "validation; ± is over k-means seeds.",
-        ),
-        PaperPart(
-            "section 4.5 and section 4 of the supplement",
-            (share, counts["clustering"], columns["clustering"][0], counts["retrieval"]),
-            paper_sub_networks(),
             differs,
         ),
     )

@@ -65,10 +65,20 @@ class PaperPart:
         """Whether the numbers may stand beside the run's."""
         return not self.differences
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "source": self.source,
+            "comparable": self.comparable,
+            "differences": list(self.differences),
+            "columns": [vars(column) for column in self.columns],
+            "rows": [_row(row) for row in self.rows],
+        }
+
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table of the run, and the paper's numbers for it."""
+    """A table of the run, and the paper's numbers for it where it has any."""
 
     name: str
     """Of its files."""
@@ -78,20 +88,20 @@ class ResultTable:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
-    paper: PaperPart
+    paper: PaperPart | None = None
 
     @property
     def shown_rows(self) -> tuple[Row, ...]:
         """Those of the main table: ours, each followed by the paper's where it is comparable."""
-        if not self.paper.comparable:
+        if self.paper is None or not self.paper.comparable:
             return self.rows
-        ours = {row.name for row in self.rows}
+        ours, theirs = {row.name for row in self.rows}, self.paper.rows
         both = [
             one
             for row in self.rows
-            for one in (row, *(other for other in self.paper.rows if other.beside == row.name))
+            for one in (row, *(other for other in theirs if other.beside == row.name))
         ]
-        return (*both, *(row for row in self.paper.rows if row.beside not in ours))
+        return (*both, *(row for row in theirs if row.beside not in ours))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -101,13 +111,7 @@ class ResultTable:
             "columns": [vars(column) for column in self.columns],
             "rows": [_row(row) for row in self.rows],
             "notes": list(self.notes),
-            "paper": {
-                "source": self.paper.source,
-                "comparable": self.paper.comparable,
-                "differences": list(self.paper.differences),
-                "columns": [vars(column) for column in self.paper.columns],
-                "rows": [_row(row) for row in self.paper.rows],
-            },
+            "paper": None if self.paper is None else self.paper.to_dict(),
         }
 
 

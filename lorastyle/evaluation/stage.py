@@ -2,7 +2,8 @@
 
 Writes, in `run.evaluation_path`:
 
-- `metrics.json`: clustering, retrieval, features, similarity, floor, protocol; see docs/formats.md.
+- `metrics.json`: clustering, retrieval, features, similarity, comparison, floor, protocol; see
+  docs/formats.md.
   Fractions of one, never NaN; what could not be computed is absent and `NAME_reason` stands beside
   it, or in `reasons` for a whole entry.
 - `curves.parquet`: representation, sub_network, n_components, ari_mean, ari_std, nmi_mean, nmi_std,
@@ -29,6 +30,7 @@ from lorastyle.adapters.module_sets import expand
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.style_space import Task
 from lorastyle.evaluation.chosen import fitted, grams_of
+from lorastyle.evaluation.comparison import paired_differences
 from lorastyle.evaluation.curves import CLUSTERING_COLUMNS, CURVE_COLUMNS, RETRIEVAL_COLUMNS, merged
 from lorastyle.evaluation.drift import calibration_summary, calibration_table
 from lorastyle.evaluation.encoding import feature_of
@@ -107,6 +109,7 @@ def _evaluate(
         "retrieval": findings.retrieval,
         "features": findings.features,
         "similarity": _similarity(run, settings, grams, swept, findings),
+        "comparison": _comparison(swept, findings),
         "floor": floor_section(grams.table, run.experiment),
         "protocol": _protocol(run, grams.table),
     }
@@ -199,6 +202,18 @@ def _with_name(setting: Setting, curve: pd.DataFrame) -> pd.DataFrame:
     return curve.assign(**names)[[*names, *CURVE_COLUMNS]]
 
 
+def _comparison(swept: FinishedSweep | None, findings: Findings) -> dict[str, Any]:
+    """The best setting's retrieval less every other method's, query by query."""
+    pick = swept.pick("retrieval") if swept is not None else None
+    best = pick.setting.key if pick is not None else findings.best("retrieval")
+    queries = findings.table("queries")
+    if best is None or queries.empty:
+        return {"reason": "there is no query"}
+    roles = HELD_OUT["retrieval"].items()
+    differences = {split: paired_differences(queries, best, role.value) for split, role in roles}
+    return {"setting": best, **{split: found for split, found in differences.items() if found}}
+
+
 def _similarity(
     run: Run,
     settings: Sequence[SweptSetting],
@@ -208,7 +223,7 @@ def _similarity(
 ) -> dict[str, Any]:
     """The best setting's embedding beside the image features'."""
     pick = swept.pick("clustering") if swept is not None else None
-    best = pick.setting.key if pick is not None else findings.best()
+    best = pick.setting.key if pick is not None else findings.best("clustering")
     if best is None or not findings.feature_vectors:
         return {"reason": "there is no style space" if best is None else NO_FEATURE}
     (wanted,) = (setting for setting in settings if setting.key == best)

@@ -10,7 +10,7 @@ from io import StringIO
 from itertools import groupby
 from pathlib import Path
 
-from lorastyle.evaluation.result_table import Cell, Column, ResultTable, Row, Unit
+from lorastyle.evaluation.result_table import Cell, Column, PaperPart, ResultTable, Row, Unit
 from lorastyle.evaluation.tables import EMPTY, markdown, percentage
 from lorastyle.runs import write_atomically
 
@@ -38,12 +38,12 @@ def to_markdown(table: ResultTable) -> str:
     """The run's table and notes; then the paper's numbers, where they do not stand in it."""
     ours = _text(table.first, table.columns, table.shown_rows)
     parts = [f"# {table.title}", markdown(ours), *table.notes]
-    if table.paper.comparable:
-        parts.append(f"Rows that end in (paper) are from {table.paper.source}.")
-    else:
-        theirs = _text(table.first, table.paper.columns, map(_alone, table.paper.rows))
-        differences = (f"- {_inert(each)}" for each in table.paper.differences)
-        parts += [PAPER_HEADING, _apart(table), "\n".join(differences), markdown(theirs)]
+    if (paper := table.paper) is not None and paper.comparable:
+        parts.append(_beside(paper))
+    elif paper is not None:
+        theirs = _text(table.first, paper.columns, map(_alone, paper.rows))
+        differences = (f"- {_inert(each)}" for each in paper.differences)
+        parts += [PAPER_HEADING, _apart(paper), "\n".join(differences), markdown(theirs)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -55,12 +55,11 @@ def to_latex(table: ResultTable) -> str:
     """
     remarks = ["Needs \\usepackage{booktabs}.", table.title, *table.notes]
     lines = _comments(remarks) + _tabular(table.first, table.columns, table.shown_rows)
-    if table.paper.comparable:
-        lines += _comments([f"Rows that end in (paper) are from {table.paper.source}."])
-    else:
-        rows = tuple(map(_alone, table.paper.rows))
-        lines += _comments([_apart(table), *table.paper.differences])
-        lines += _tabular(table.first, table.paper.columns, rows)
+    if (paper := table.paper) is not None and paper.comparable:
+        lines += _comments([_beside(paper)])
+    elif paper is not None:
+        lines += _comments([_apart(paper), *paper.differences])
+        lines += _tabular(table.first, paper.columns, tuple(map(_alone, paper.rows)))
     return "\n".join([*lines, ""])
 
 
@@ -69,19 +68,20 @@ def to_csv(table: ResultTable) -> str:
 
     The column `source` tells the paper's lines from the run's.
     """
-    rows = [*table.rows, *table.paper.rows]
+    theirs = table.paper or PaperPart("", (), ())
+    rows = [*table.rows, *theirs.rows]
     known = {
         (key, part) for row in rows for key, cell in row.cells.items() for part in cell.parts()
     }
-    keys = dict.fromkeys(column.key for column in (*table.columns, *table.paper.columns))
+    keys = dict.fromkeys(column.key for column in (*table.columns, *theirs.columns))
     columns = [(key, part) for key in keys for part in PARTS if (key, part) in known]
     names = [key if part == "value" else f"{key}_{part}" for key, part in columns]
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["source", table.first.lower(), *map(_spreadsheet, names)])
     for row in rows:
-        parts = {key: cell.parts() for key, cell in row.cells.items()}
-        numbers = [parts.get(key, {}).get(part, "") for key, part in columns]
+        known_of = {key: cell.parts() for key, cell in row.cells.items()}
+        numbers = [known_of.get(key, {}).get(part, "") for key, part in columns]
         writer.writerow([row.source, _spreadsheet(row.name), *numbers])
     return text.getvalue()
 
@@ -145,8 +145,12 @@ def _alone(row: Row) -> Row:
     return replace(row, source="run")
 
 
-def _apart(table: ResultTable) -> str:
-    return f"From {table.paper.source}. They are no match for this run, which differs:"
+def _beside(paper: PaperPart) -> str:
+    return f"Rows that end in (paper) are from {paper.source}."
+
+
+def _apart(paper: PaperPart) -> str:
+    return f"From {paper.source}. They are no match for this run, which differs:"
 
 
 def _tabular(first: str, columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:

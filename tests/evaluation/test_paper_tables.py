@@ -68,6 +68,21 @@ def metrics(n_artists=63, scenarios=("orig_orig",)):
                 }
             ],
         },
+        "comparison": {
+            "setting": "factors/full",
+            "test": [
+                {
+                    "method": "clip",
+                    "scenario": scenario,
+                    "n_queries": 315,
+                    "map": 0.1,
+                    "map_at_k": 0.2,
+                    "recall_at_k": -0.1,
+                    "ci": {key: [-0.2, 0.3] for key in ("map", "map_at_k", "recall_at_k")},
+                }
+                for scenario in scenarios
+            ],
+        },
         "floor": {
             "clustering": {"train": {"ari": 0.0, "nmi": 0.3}, "test": {"ari": 0.0, "nmi": 0.7}},
             "retrieval": {"test": {"map": 0.02, "map_at_k": 0.1, "recall_at_k": 0.016}},
@@ -180,8 +195,9 @@ def test_every_table_is_there_with_the_paper_s_columns():
     made = tables()
     assert list(made) == [
         *("clustering-main", "clustering", "retrieval-val", "retrieval-test"),
-        *("similarity", "sub-networks"),
+        *("comparison", "similarity", "sub-networks"),
     ]
+    assert made.pop("comparison").paper is None
     for table in made.values():
         keys = {column.key for column in table.paper.columns}
         assert all(row.cells.keys() - {"n_components"} <= keys for row in table.paper.rows)
@@ -217,9 +233,17 @@ def test_scenarios_have_columns_where_images_were_generated_and_weights_are_alik
     assert len({cells[f"map/{scenario}"] for scenario in scenarios}) == 1
 
 
+def test_differences_have_a_row_for_each_method_and_scenario():
+    table = tables(scenarios=("orig_orig", "gen_gen"))["comparison"]
+    assert [row.name for row in table.rows] == ["CLIP", "CLIP, Gen+Gen"]
+    assert table.rows[0].cells["recall_at_k"] == Cell(-0.1, None, -0.2, 0.3)
+    assert table.notes[0].startswith("Scores of factors/full less those of each method")
+
+
 def test_what_was_not_compared_has_its_reason():
-    given = metrics() | {"similarity": {"reason": "there is no image feature"}}
-    made = paper_tables(given, {}, parse_experiment(PAPER))
-    (table,) = (one for one in made if one.name == "similarity")
-    assert table.rows == ()
-    assert table.notes == ("Not computed: there is no image feature.",)
+    reasons = {"similarity": "there is no image feature", "comparison": "there is no query"}
+    given = metrics() | {name: {"reason": reason} for name, reason in reasons.items()}
+    made = {table.name: table for table in paper_tables(given, {}, parse_experiment(PAPER))}
+    for name, reason in reasons.items():
+        assert made[name].rows == ()
+        assert made[name].notes == (f"Not computed: {reason}.",)

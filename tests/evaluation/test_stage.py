@@ -69,7 +69,7 @@ def test_metrics_have_the_shape_that_others_rely_on(run):
     assert not evaluate(run).skipped
     metrics = json.loads(run.metrics_path.read_text())
     assert set(metrics) == {
-        *("clustering", "retrieval", "features", "similarity", "floor", "protocol")
+        *("clustering", "retrieval", "features", "similarity", "comparison", "floor", "protocol")
     }
     assert list(metrics["clustering"]) == list(metrics["retrieval"]) == SETTINGS
     for entry in metrics["clustering"].values():

@@ -137,6 +137,14 @@ def test_a_deviation_is_shown_before_an_interval():
     assert cell_text(None, "percent") == "-"
 
 
+def test_without_a_paper_there_is_the_run_alone():
+    table = replace(TABLE, paper=None)
+    assert PAPER_HEADING not in to_markdown(table)
+    assert to_latex(table).count(r"\begin{tabular}") == 1
+    assert {line["source"] for line in csv.DictReader(StringIO(to_csv(table)))} == {"run"}
+    assert json.loads(to_json(table))["paper"] is None
+
+
 def test_all_formats_are_written(tmp_path):
     write_table(tmp_path / "tables", TABLE)
     names = sorted(path.name for path in (tmp_path / "tables").iterdir())
