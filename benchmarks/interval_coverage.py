@@ -4,7 +4,7 @@
 
 Artists are drawn from a known population, with all of their queries or adapters, again and again.
 A query's AP is Beta-distributed about its artist's mean, which is Beta-distributed about 0.75, as
-spread out as AP is: two thirds of the variance lie between artists. For the ARI each artist has
+spread out as AP is: three fifths of the variance lie between artists. For the ARI each artist has
 three adapters and a habit of their own of being taken for another. The truth is the mean over
 all draws.
 """

@@ -112,9 +112,9 @@ def cell_text(cell: Cell | None, unit: Unit) -> str:
     if unit == "count":
         return f"{cell.value:.0f}"
     if unit == "cosine":
-        return f"{cell.value:.2f}"
+        return f"{cell.value:z.2f}"
     if cell.std is None and cell.low is not None and cell.high is not None:
-        return f"{100 * cell.value:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+        return f"{100 * cell.value:z.1f} [{100 * cell.low:z.1f}, {100 * cell.high:z.1f}]"
     return percentage(cell.value, cell.std)
 
 

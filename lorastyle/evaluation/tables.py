@@ -75,7 +75,7 @@ def percentage(value: float, std: float | None = None) -> str:
     >>> percentage(0.956, 0.025)
     '95.6 ± 2.5'
     """
-    return f"{100 * value:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+    return f"{100 * value:z.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
 
 
 def _methods(metrics: Metrics) -> Iterator[Method]:

@@ -137,6 +137,12 @@ def test_a_deviation_is_shown_before_an_interval():
     assert cell_text(None, "percent") == "-"
 
 
+def test_nothing_is_minus_zero():
+    cell = Cell(-1e-17, low=-4e-4, high=0.1)
+    assert cell_text(cell, "percent") == "0.0 [0.0, 10.0]"
+    assert cell_text(cell, "cosine") == "0.00"
+
+
 def test_without_a_paper_there_is_the_run_alone():
     table = replace(TABLE, paper=None)
     assert PAPER_HEADING not in to_markdown(table)
