@@ -18,6 +18,7 @@ VERBS: Mapping[str, str] = {
     "sweep": "Choose PC counts and sub-network on validation.",
     "evaluate": "Measure clustering and retrieval, beside image features.",
     "report": "Write the figures and the offline page.",
+    "explore": "Write a page to look around in the style spaces.",
     "submit": "Run stages as a job on a Ray cluster, and follow it.",
     "cluster": "Start a Ray cluster on this machine to try things on.",
     "ingest": "Add LoRA files from elsewhere to a run.",

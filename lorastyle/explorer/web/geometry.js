@@ -1,0 +1,70 @@
+"use strict";
+// What is computed from scores: neighbours, convex hulls, centroids, what lies in an area.
+lorastyle.geometry = (() => {
+  // The `count` rows of `rows` nearest to `from`, by Euclidean distance over the first
+  // `n_compared` of `k` components; equals in the order of `rows`.
+  function nearest({ scores, k, n_compared: m }, rows, from, count) {
+    const found = [];
+    const base = from * k;
+    for (const row of rows) {
+      if (row === from) continue;
+      let square = 0;
+      for (let c = 0; c < m; c++) {
+        const difference = scores[row * k + c] - scores[base + c];
+        square += difference * difference;
+      }
+      if (found.length === count && square >= found[count - 1].square) continue;
+      let place = found.length;
+      while (place > 0 && found[place - 1].square > square) place--;
+      found.splice(place, 0, { row, square });
+      if (found.length > count) found.pop();
+    }
+    return found.map(({ row, square }) => ({ row, distance: Math.sqrt(square) }));
+  }
+
+  // Corners of the convex hull of points [x, y], counter-clockwise: Andrew's monotone chain.
+  function hull(points) {
+    const sorted = [...points].sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+    const turn = (a, b, c) => (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
+    const half = (list) => {
+      const kept = [];
+      for (const point of list) {
+        while (kept.length > 1 && turn(kept[kept.length - 2], kept[kept.length - 1], point) <= 0) kept.pop();
+        kept.push(point);
+      }
+      return kept.slice(0, -1);
+    };
+    return sorted.length < 3 ? sorted : [...half(sorted), ...half(sorted.reverse())];
+  }
+
+  // The mean of these rows on each of `axes`.
+  function centroid({ scores, k }, rows, axes) {
+    return axes.map((axis) => rows.reduce((sum, row) => sum + scores[row * k + axis], 0) / rows.length);
+  }
+
+  // Whether [x, y] lies in a polygon: a ray to the right crosses its border an odd number of times.
+  function inside(polygon, x, y) {
+    let odd = false;
+    for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
+      const [xi, yi] = polygon[i], [xj, yj] = polygon[j];
+      if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) odd = !odd;
+    }
+    return odd;
+  }
+
+  // The row of `rows` that an arrow key leads to: near, and within 45 degrees of its direction.
+  function towards({ scores, k }, rows, from, [x, y], [dx, dy]) {
+    let best = -1, least = Infinity;
+    for (const row of rows) {
+      const across = scores[row * k + x] - scores[from * k + x];
+      const up = scores[row * k + y] - scores[from * k + y];
+      const along = across * dx + up * dy, aside = Math.abs(across * dy) + Math.abs(up * dx);
+      if (row === from || along <= 0 || aside > along) continue;
+      const distance = Math.hypot(across, up);
+      if (distance < least) [best, least] = [row, distance];
+    }
+    return best;
+  }
+
+  return { nearest, hull, centroid, inside, towards };
+})();

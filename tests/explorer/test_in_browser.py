@@ -1,0 +1,420 @@
+"""The explorer in a real browser, opened from disk: what it does, not only that it loads."""
+
+import json
+from itertools import count
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from lorastyle.explorer.writing import write_explorer
+from tests.explorer.conftest import HOSTILE, N_COMPARED
+
+SHOWN_ROLES = ("train", "val", "test", "ingested")
+COUNTER = count()
+ADAPTERS = "[...document.querySelectorAll('{} [data-adapter]')].map(b => b.dataset.adapter)"
+STATE = (
+    "JSON.stringify({...lorastyle.view.state, hidden: Object.entries(lorastyle.view.state.hidden)"
+    ".map(([key, set]) => [key, [...set].sort()])})"
+)
+
+
+@pytest.fixture(scope="module")
+def page(content, tmp_path_factory):
+    """The address of an explorer in one file, in a folder with an awkward name."""
+    folder = tmp_path_factory.mktemp("an explorer #1 ü")
+    written = write_explorer(content, folder / "page.html")
+    assert not written.is_folder
+    return written.page.as_uri()
+
+
+@pytest.fixture
+def tab(browser, page):
+    """The browser with a page open as `tab(fragment)`; at the end nothing may have gone wrong."""
+
+    def show(fragment="", *, anew=False):
+        if anew or not browser.evaluate("location.href").startswith(page):
+            browser.open(f"{page}#{fragment}")
+            browser.wait("document.getElementById('loading').hidden")
+        else:
+            # Loading the library again would be most of the time.
+            go = f"location.hash = {json.dumps(f'{fragment}&once={next(COUNTER)}')}"
+            after(browser, lambda: browser.evaluate(go))
+        return browser
+
+    yield show
+    assert browser.complaints() == []
+    asked = {address for address in browser.requests() if not address.startswith("data:")}
+    assert asked <= {page, "about:blank"}
+    assert browser.evaluate("window.stolen") is None
+
+
+def after(browser, action):
+    """Do something and wait until the page has drawn what follows from it."""
+    before = browser.evaluate("lorastyle.ready")
+    action()
+    browser.wait(f"lorastyle.ready > {before}")
+
+
+def choose(browser, field, value):
+    after(
+        browser,
+        lambda: browser.evaluate(
+            f"(() => {{ const f = document.getElementById('{field}');"
+            f" f.value = {json.dumps(value)}; f.dispatchEvent(new Event('change')); }})()"
+        ),
+    )
+
+
+def press_button(browser, selector):
+    after(
+        browser, lambda: browser.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+    )
+
+
+def shown_rows(content, roles=SHOWN_ROLES):
+    return np.flatnonzero(content.adapters["role"].isin(roles))
+
+
+def drawn(browser, rows, axes):
+    """What Plotly was given for these rows: (m, dims)."""
+    values = browser.evaluate(
+        "lorastyle.drawn.filter(t => t.rows).flatMap(t => t.rows.map((row, i) => "
+        "[row, t.x[i], t.y[i], t.z ? t.z[i] : 0]))"
+    )
+    table = {row: place for row, *place in values}
+    assert sorted(table) == sorted(rows.tolist())
+    return np.array([table[row][: len(axes)] for row in rows])
+
+
+def painted(browser):
+    """How many pixels of the plot have a colour: WebGL may fail without a word."""
+    corner = "(() => { const b = document.getElementById('plot').getBoundingClientRect();"
+    box = browser.evaluate(corner + "return [b.left, b.top, b.right, b.bottom]; })()")
+    picture = np.asarray(browser.picture().crop(tuple(map(round, box))).convert("HSV"))
+    return int((picture[..., 1] > 90).sum())
+
+
+def pixel(browser, row):
+    """Where a row's mark lies in the window, in 2D."""
+    return browser.evaluate(
+        "(() => { const p = document.getElementById('plot'), l = p._fullLayout;"
+        "const { state: { axes: [x, y] }, space: s } = lorastyle.view;"
+        "const box = p.getBoundingClientRect();"
+        f"return [box.left + l.xaxis._offset + l.xaxis.d2p(s.scores[{row} * s.k + x]),"
+        f" box.top + l.yaxis._offset + l.yaxis.d2p(s.scores[{row} * s.k + y])]; }})()"
+    )
+
+
+def alone(content, rows, axes=(0, 1)):
+    """The row whose mark is farthest from any other's: a click cannot mean another."""
+    places = content.spaces[0].scores[rows][:, axes].astype(float)
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    return int(rows[apart.min(axis=1).argmax()])
+
+
+def brute_force(scores, rows, row, n_compared):
+    """The nearest of `rows` to one of them by numpy, and their distances."""
+    others = rows[rows != row]
+    differences = scores[others, :n_compared].astype(float) - scores[row, :n_compared].astype(float)
+    distances = np.sqrt((differences**2).sum(axis=1))
+    order = np.argsort(distances, kind="stable")[:12]
+    return others[order], distances[order]
+
+
+def listed_neighbours(browser):
+    return browser.evaluate(
+        "[...document.querySelectorAll('#neighbours button')].map(b => "
+        "[b.dataset.adapter, Number(b.querySelector('data').value)])"
+    )
+
+
+def test_it_draws_every_adapter_that_is_shown_where_its_scores_say(tab, content):
+    browser, rows = tab(), shown_rows(content)
+    np.testing.assert_array_equal(
+        drawn(browser, rows, (0, 1)), content.spaces[0].scores[rows][:, [0, 1]]
+    )
+    assert browser.evaluate("lorastyle.drawn[0].type") == "scattergl"
+    assert painted(browser) > 500
+    total = len(content.adapters)
+    text = browser.evaluate("document.getElementById('count').textContent")
+    assert text == f"{len(rows)} of {total} adapters shown"
+
+
+def test_other_axes_and_the_third_dimension_show_those_components(tab, content):
+    browser, rows = tab(), shown_rows(content)
+    choose(browser, "x", "3")
+    np.testing.assert_array_equal(
+        drawn(browser, rows, (3, 1)), content.spaces[0].scores[rows][:, [3, 1]]
+    )
+    press_button(browser, "#dims-3")
+    assert browser.evaluate("lorastyle.drawn[0].type") == "scatter3d"
+    np.testing.assert_array_equal(
+        drawn(browser, rows, (3, 1, 2)), content.spaces[0].scores[rows][:, [3, 1, 2]]
+    )
+    assert painted(browser) > 500
+    press_button(browser, "#dims-2")
+    assert browser.evaluate("lorastyle.drawn[0].type") == "scattergl"
+
+
+def test_another_space_leaves_out_who_has_no_place_in_it(tab, content):
+    browser = tab()
+    choose(browser, "space", "1")
+    rows = shown_rows(content, ("train", "val", "test"))
+    np.testing.assert_array_equal(
+        drawn(browser, rows, (0, 1)), content.spaces[1].scores[rows][:, [0, 1]]
+    )
+
+
+def test_pointing_shows_picture_artist_and_name(tab, content):
+    browser = tab("centroids=0")
+    row = alone(content, shown_rows(content, ("train",)))
+    browser.move(*pixel(browser, row))
+    browser.wait("!document.getElementById('tip').hidden")
+    tip = browser.evaluate("document.getElementById('tip').textContent")
+    assert content.adapters["artist"][row].replace("_", " ") in tip
+    assert content.adapters["adapter_id"][row] in tip
+    assert browser.evaluate(
+        "(async () => { const i = document.querySelector('#tip img'); await i.decode();"
+        " return i.naturalWidth; })()"
+    )
+
+
+def test_a_click_lists_the_nearest_by_true_distances_and_its_training_images(tab, content):
+    browser = tab("centroids=0")
+    rows = shown_rows(content)
+    row = alone(content, rows)
+    after(browser, lambda: browser.click(*pixel(browser, row)))
+    assert browser.evaluate("lorastyle.view.pick") == row
+    found = listed_neighbours(browser)
+    nearest, distances = brute_force(content.spaces[0].scores, rows, row, N_COMPARED)
+    assert [name for name, _ in found] == content.adapters["adapter_id"][nearest].tolist()
+    np.testing.assert_allclose([distance for _, distance in found], distances, rtol=1e-6)
+    assert browser.evaluate("document.querySelectorAll('#picked .works img').length") == 1
+    # From neighbour to neighbour.
+    press_button(browser, "#neighbours button")
+    assert browser.evaluate("lorastyle.view.pick") == int(nearest[0])
+
+
+def test_neighbours_are_among_those_shown_only(tab, content):
+    browser = tab("only=role:train&pick=stranger")
+    rows = shown_rows(content, ("train",))
+    stranger = int(np.flatnonzero(content.adapters["adapter_id"] == "stranger")[0])
+    nearest, _ = brute_force(content.spaces[0].scores, rows, stranger, N_COMPARED)
+    names = [name for name, _ in listed_neighbours(browser)]
+    assert names == content.adapters["adapter_id"][nearest].tolist()
+
+
+def test_search_finds_by_name_and_enter_picks_the_first(tab, content):
+    browser = tab()
+    browser.evaluate("document.getElementById('search').focus()")
+    after(browser, lambda: browser.type("monet test"))
+    found = browser.evaluate(
+        "[...document.querySelectorAll('#found [data-adapter]')].map(b => b.dataset.adapter)"
+    )
+    assert found == ["claude_monet-test-5"]
+    after(browser, lambda: browser.press("Enter"))
+    picked = browser.evaluate("document.querySelector('#picked code').textContent")
+    assert picked == "claude_monet-test-5"
+
+
+def test_a_legend_entry_hides_its_adapters_and_only_leaves_them_alone(tab, content):
+    browser = tab()
+    press_button(browser, "#legend [data-value='rembrandt']")
+    rows = shown_rows(content)
+    others = rows[content.adapters["artist"].to_numpy()[rows] != "rembrandt"]
+    drawn(browser, others, (0, 1))
+    pressed = "document.querySelector(`#legend [data-value='rembrandt']`).ariaPressed"
+    assert browser.evaluate(pressed) == "false"
+    press_button(browser, "#kinds [data-value='query_test'] ~ .only")
+    queries = shown_rows(content, ("query_test",))
+    drawn(browser, queries[content.adapters["artist"].to_numpy()[queries] != "rembrandt"], (0, 1))
+
+
+def test_colours_follow_the_column_and_kinds_keep_their_own_symbols(tab, content):
+    browser = tab("colour=genre")
+    colours = browser.evaluate(
+        "lorastyle.drawn.filter(t => t.rows).flatMap(t => "
+        "t.rows.map((row, i) => [row, t.marker.color[i]]))"
+    )
+    by_genre = {}
+    for row, colour in colours:
+        by_genre.setdefault(content.adapters["genre"][row], set()).add(colour)
+    assert all(len(found) == 1 for found in by_genre.values())
+    assert len(set.union(*by_genre.values())) == len(by_genre) == 4
+    for dims in (2, 3):
+        symbols = tab(f"dims={dims}").evaluate(
+            "lorastyle.drawn.filter(t => t.rows).map(t => t.marker.symbol)"
+        )
+        assert len(set(symbols)) == len(symbols) == len(SHOWN_ROLES)
+
+
+def test_hulls_go_round_every_adapter_of_a_group_and_centroids_are_means(tab, content):
+    scores, artists = content.spaces[0].scores, content.adapters["artist"].to_numpy()
+    browser = tab("hulls=1")
+    rows = shown_rows(content)
+    shapes = browser.evaluate("document.getElementById('plot').layout.shapes.map(s => s.path)")
+    assert len(shapes) == 4
+    paths = [
+        np.array([[float(v) for v in c.split(",")] for c in path[1:-1].split("L")])
+        for path in shapes
+    ]
+    for artist in set(artists[rows]) - {"unlabelled"}:
+        points = scores[rows[artists[rows] == artist]][:, [0, 1]].astype(float)
+        # All lie on the left of every side, and every corner is one of them.
+        own = [path for path in paths if set(map(tuple, path)) <= set(map(tuple, points))]
+        assert len(own) == 1 and encloses(own[0], points)
+    stars = browser.evaluate(
+        "[lorastyle.drawn.find(t => t.part === 'centroids')].map(t => [t.x, t.y])[0]"
+    )
+    train = shown_rows(content, ("train",))
+    means = {
+        tuple(np.round(scores[train[artists[train] == a]].astype(float).mean(axis=0)[:2], 4))
+        for a in set(artists[train])
+    }
+    assert {tuple(np.round(star, 4)) for star in zip(*stars, strict=True)} == means
+
+
+def encloses(corners, points):
+    edges = np.roll(corners, -1, axis=0) - corners
+    offsets = points[:, None, :] - corners[None]
+    turns = edges[None, :, 0] * offsets[..., 1] - edges[None, :, 1] * offsets[..., 0]
+    return bool((turns >= -1e-9).all())
+
+
+@pytest.mark.parametrize("tool", ["select", "lasso"])
+def test_a_drawn_area_is_listed(tab, content, tool):
+    browser = tab("centroids=0")
+    press_button(browser, f"#tool-{tool}")
+    rows = shown_rows(content)
+    places = np.array([pixel(browser, row) for row in rows[:6]])
+    low, high = places.min(axis=0) - 12, places.max(axis=0) + 12
+    if tool == "select":
+        after(browser, lambda: browser.drag(tuple(low), tuple(high)))
+    else:
+        corners = [tuple(low), (high[0], low[1]), tuple(high), (low[0], high[1]), tuple(low)]
+        after(browser, lambda: browser.draw(corners))
+    everywhere = np.array([pixel(browser, row) for row in rows])
+    inside = ((everywhere > low) & (everywhere < high)).all(axis=1)
+    listed = browser.evaluate(ADAPTERS.format("#area-list"))
+    assert listed == content.adapters["adapter_id"][rows[inside]].tolist()
+    # The address holds it too.
+    fragment = browser.evaluate("location.hash.slice(1)")
+    press_button(browser, "#area .close")
+    assert browser.evaluate(ADAPTERS.format("#area-list")) == []
+    assert tab(fragment).evaluate(ADAPTERS.format("#area-list")) == listed
+    press_button(browser, "#tool-pan")
+
+
+def test_the_address_holds_what_is_seen(tab, content):
+    browser = tab()
+    choose(browser, "space", "1")
+    choose(browser, "y", "4")
+    choose(browser, "colour", "rank")
+    press_button(browser, "#hulls")
+    press_button(browser, "#dims-3")
+    press_button(browser, "#kinds [data-value='val']")
+    press_button(browser, "#theme")
+    before, fragment = browser.evaluate(STATE), browser.evaluate("location.hash.slice(1)")
+    browser = tab(fragment, anew=True)
+    assert browser.evaluate(STATE) == before
+    assert browser.evaluate("lorastyle.view.space.key") == "clustering/factors/feed_forward"
+
+
+def test_an_address_of_nonsense_opens_as_if_it_were_none(tab, content):
+    nonsense = (
+        f"space={quote(HOSTILE)}&x=-3&y=1e9&z=two&dims=4&colour=__proto__&hide=constructor:a"
+        f"&area=1_2_x&pick={quote('no one')}"
+    )
+    browser = tab(nonsense)
+    np.testing.assert_array_equal(
+        drawn(browser, shown_rows(content), (0, 1)),
+        content.spaces[0].scores[shown_rows(content)][:, [0, 1]],
+    )
+
+
+def test_hostile_names_are_text_wherever_they_show(tab, content):
+    browser = tab(f"hulls=1&pick={quote(HOSTILE)}&q=script&colour=source")
+    assert browser.evaluate("document.querySelector('#picked code').textContent") == HOSTILE
+    assert HOSTILE.replace("_", " ") in browser.evaluate(
+        "document.getElementById('picked').textContent"
+    )
+    browser = tab("colour=artist&dims=3&hulls=1")
+    # Only the page's own pictures: none that a name brought along.
+    assert browser.evaluate("[...document.images].every(i => i.src.startsWith('data:image/jpeg'))")
+    assert browser.evaluate("document.querySelectorAll('script:not([type])').length") == 7
+
+
+def test_the_keyboard_goes_from_adapter_to_adapter(tab, content):
+    browser = tab()
+    browser.evaluate("document.getElementById('stage').focus()")
+    after(browser, lambda: browser.press("ArrowRight"))
+    first = browser.evaluate("lorastyle.view.pick")
+    scores = content.spaces[0].scores
+    after(browser, lambda: browser.press("ArrowLeft"))
+    second = browser.evaluate("lorastyle.view.pick")
+    assert scores[second, 0] < scores[first, 0]
+    said = browser.evaluate("document.getElementById('said').textContent")
+    assert said.startswith(content.adapters["adapter_id"][second])
+    after(browser, lambda: browser.press("Escape"))
+    assert browser.evaluate("document.getElementById('picked').hidden")
+
+
+def test_every_control_has_a_name(tab):
+    tree = tab("pick=stranger").send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "checkbox", "radio", "combobox", "searchbox", "textbox"}
+    controls = [
+        node
+        for node in tree
+        if node.get("role", {}).get("value") in roles and not node.get("ignored")
+    ]
+    assert len(controls) > 25
+    assert all(node.get("name", {}).get("value") for node in controls)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_readers_theme_is_followed(tab, browser, theme):
+    browser.prefer(theme)
+    background = tab().evaluate("getComputedStyle(document.body).backgroundColor")
+    red = int(background.removeprefix("rgb(").split(",")[0])
+    assert red > 200 if theme == "light" else red < 60
+    browser.prefer("light")
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(tab, browser):
+    browser.resize(390, 844, mobile=True)
+    try:
+        opened = tab("pick=claude_monet-train-0")
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+        top = "document.getElementById('{}').getBoundingClientRect().top"
+        order = [opened.evaluate(top.format(part)) for part in ("stage", "details", "controls")]
+        assert order == sorted(order)
+    finally:
+        browser.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_above_the_limit_it_is_a_folder_that_opens_from_disk_as_well(browser, content, tmp_path):
+    written = write_explorer(content, tmp_path / "page.html", largest=1_000_000)
+    assert written.is_folder and written.page == tmp_path / "page" / "index.html"
+    assert not (tmp_path / "page.html").exists()
+    sizes = sum(path.stat().st_size for path in written.page.parent.rglob("*") if path.is_file())
+    assert written.n_bytes == sizes
+    browser.open(f"{written.page.as_uri()}#pick=claude_monet-train-0")
+    rows = shown_rows(content)
+    np.testing.assert_array_equal(
+        drawn(browser, rows, (0, 1)), content.spaces[0].scores[rows][:, [0, 1]]
+    )
+    choose(browser, "space", "1")
+    assert browser.evaluate("lorastyle.view.space.key") == "clustering/factors/feed_forward"
+    width = (
+        "(async () => { const i = document.querySelector('#picked img'); await i.decode();"
+        " return i.naturalWidth; })()"
+    )
+    assert browser.evaluate(width) == 24
+    assert browser.complaints() == []
+    folder = written.page.parent.as_uri()
+    asked = [
+        address for address in browser.requests() if not address.startswith(("data:", "about:"))
+    ]
+    assert asked and all(address.startswith(folder) for address in asked)
