@@ -14,6 +14,7 @@ Fixed in both: the fit adapters, hence the gallery, the style space and the clus
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +27,9 @@ LEVEL = 0.95
 N_RESAMPLES = 10_000
 SEED = 0
 """The same for every method, so that all are judged on the same draws of the same artists."""
+
+MOST_COUNTS = 4_000_000
+"""Of draws in memory at a time: 32 MB."""
 
 Interval = tuple[float, float]
 
@@ -53,10 +57,11 @@ def bootstrap_means(
     if len(names) < 2:
         raise ValueError(f"an interval over groups needs at least 2, there are {len(names)}")
     sums = np.stack([np.bincount(member, column, len(names)) for column in values.T], axis=1)
-    counts = _draws(len(names), n_resamples, seed)
-    means = (counts @ sums) / (counts @ np.bincount(member).astype(np.float64))[:, None]
+    sizes = np.bincount(member).astype(np.float64)[:, None]
+    draws = _draws(len(names), n_resamples, seed)
+    means = np.concatenate([(counts @ sums) / (counts @ sizes) for counts in draws])
     tail = _expanded_tail(level, len(names))
-    return np.quantile(means, [tail, 1 - tail], axis=0).T
+    return np.asarray(np.quantile(means, [tail, 1 - tail], axis=0).T)
 
 
 def _expanded_tail(level: float, n_groups: int) -> float:
@@ -65,13 +70,27 @@ def _expanded_tail(level: float, n_groups: int) -> float:
     return float(ndtr(-reach))
 
 
+def _draws(n_groups: int, n_resamples: int, seed: int) -> Iterable[FloatArray]:
+    """How often each group is drawn, (n, n_groups): all n resamples, some at a time."""
+    if n_groups * n_resamples <= MOST_COUNTS:
+        return _few_draws(n_groups, n_resamples, seed)
+    return _blocks(n_groups, n_resamples, seed)
+
+
 @lru_cache(maxsize=4)
-def _draws(n_groups: int, n_resamples: int, seed: int) -> FloatArray:
-    """How often each group is drawn in each resample, (n_resamples, n_groups)."""
-    drawn = np.random.default_rng(seed).integers(n_groups, size=(n_resamples, n_groups))
-    drawn += n_groups * np.arange(n_resamples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=n_resamples * n_groups)
-    return counts.reshape(n_resamples, n_groups).astype(np.float64)
+def _few_draws(n_groups: int, n_resamples: int, seed: int) -> tuple[FloatArray, ...]:
+    """Kept, since every method of a run is judged on the same ones."""
+    return tuple(_blocks(n_groups, n_resamples, seed))
+
+
+def _blocks(n_groups: int, n_resamples: int, seed: int) -> Iterator[FloatArray]:
+    rng, most = np.random.default_rng(seed), max(1, MOST_COUNTS // n_groups)
+    for start in range(0, n_resamples, most):
+        size = min(most, n_resamples - start)
+        drawn = rng.integers(n_groups, size=(size, n_groups))
+        drawn += n_groups * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * n_groups)
+        yield counts.reshape(size, n_groups).astype(np.float64)
 
 
 def jackknife_error(left_out: FloatArray) -> float:

@@ -27,14 +27,15 @@ def similarity_table(
 
     Columns first, second, n_components, similarity and shuffled (where samples do not
     correspond). `features` are (n_adapters, dimension), a row for each of `adapter_ids`. The
-    samples are the space's fit adapters, and every embedding gets a PCA of these alone.
+    samples are the space's fit adapters that are among them: all, unless the setting is of another
+    rank, of which other adapters may have failed. Every feature gets a PCA of these alone.
     """
     names = space.table.set_index("row").loc[space.fit_rows, "adapter_id"]
     rows = pd.Index(adapter_ids).get_indexer(pd.Index(names))
-    embeddings = {key: space.scores(space.fit_rows)}
+    embeddings = {key: space.scores(space.fit_rows[rows >= 0])}
     most = max(PAPER_COUNTS)
     for name, vectors in features.items():
-        embeddings[name] = principal_scores(vectors[rows], most)
+        embeddings[name] = principal_scores(vectors[rows[rows >= 0]], most)
     lines = [
         line
         for (first, x), (second, y) in combinations(embeddings.items(), 2)

@@ -50,6 +50,13 @@ def test_the_ends_are_quantiles_of_means_over_drawn_artists():
     np.testing.assert_allclose(found, np.quantile(means, [tail, 1 - tail]))
 
 
+def test_draws_in_small_blocks_are_the_same_draws(monkeypatch):
+    values, groups = np.random.default_rng(0).random((30, 2)), np.repeat(np.arange(10), 3)
+    whole = bootstrap_means(values, groups, n_resamples=501)
+    monkeypatch.setattr("lorastyle.evaluation.intervals.MOST_COUNTS", 70)
+    np.testing.assert_array_equal(bootstrap_means(values, groups, n_resamples=501), whole)
+
+
 def test_equal_scores_have_an_interval_of_no_width_and_one_group_has_none():
     np.testing.assert_array_equal(bootstrap_means(np.full((4, 1), 0.3), np.arange(4)), [[0.3, 0.3]])
     with pytest.raises(ValueError, match="at least 2, there are 1"):

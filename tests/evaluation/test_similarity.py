@@ -83,6 +83,12 @@ def test_weights_and_features_are_compared_on_the_gallery_adapters(grams, experi
     np.testing.assert_allclose(pairs["one", "two"][[2, 5]], expected)
     ours = embedding_similarity(space.scores(space.fit_rows), features["one"][train], [3])
     np.testing.assert_allclose(pairs["factors/full", "one", 3], ours[0])
+    # The first two adapters have no feature: they are no samples.
+    assert train[:2].all()
+    fewer = similarity_table("factors/full", space, {"one": features["one"][2:]}, names[2:])
+    theirs = PCA(3, svd_solver="full").fit_transform(features["one"][train][2:])
+    alone = brute_force(space.scores(space.fit_rows[2:]), theirs, 3)
+    assert fewer.set_index("n_components").loc[3, "similarity"] == pytest.approx(alone)
     section = similarity_section("factors/full", space, table)
     assert (section["weights"], section["n_adapters"]) == ("factors/full", 24)
     assert [(pair["first"], pair["second"]) for pair in section["pairs"]] == [
