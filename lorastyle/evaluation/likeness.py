@@ -19,16 +19,19 @@ from lorastyle.evaluation.similarity import (
     shuffled_similarity,
 )
 
+VALUES = ("n_components", "similarity", "shuffled")
+
 
 def similarity_table(
     key: str, space: StyleSpace, features: Mapping[str, FloatArray], adapter_ids: list[str]
 ) -> pd.DataFrame:
     """A line for each pair of embeddings and number of components that both have.
 
-    Columns first, second, n_components, similarity and shuffled (where samples do not
-    correspond). `features` are (n_adapters, dimension), a row for each of `adapter_ids`. The
-    samples are the space's fit adapters that are among them: all, unless the setting is of another
-    rank, of which other adapters may have failed. Every feature gets a PCA of these alone.
+    Columns first, second, n_components, similarity, shuffled (where samples do not correspond)
+    and n_adapters, how many they are. `features` are (n_adapters, dimension), a row for each of
+    `adapter_ids`. The samples are the space's fit adapters that are among them: all, unless the
+    setting is of another rank, of which other adapters may have failed. Every feature gets a PCA
+    of these alone.
     """
     names = space.table.set_index("row").loc[space.fit_rows, "adapter_id"]
     rows = pd.Index(adapter_ids).get_indexer(pd.Index(names))
@@ -41,21 +44,22 @@ def similarity_table(
         for (first, x), (second, y) in combinations(embeddings.items(), 2)
         for line in _lines(first, x, second, y)
     ]
-    columns = ["first", "second", "n_components", "similarity", "shuffled"]
-    return pd.DataFrame(lines, columns=columns)
+    table = pd.DataFrame(lines, columns=["first", "second", *VALUES])
+    return table.assign(n_adapters=int((rows >= 0).sum()))
 
 
-def similarity_section(key: str, space: StyleSpace, table: pd.DataFrame) -> dict[str, Any]:
+def similarity_section(key: str, table: pd.DataFrame) -> dict[str, Any]:
     """The table as plain values: `{"weights", "n_adapters", "pairs": [{"first", ...}, ...]}`."""
     pairs = [
         {
             "first": first,
             "second": second,
-            **{name: lines[name].tolist() for name in table.columns[2:]},
+            **{name: lines[name].tolist() for name in VALUES},
         }
         for (first, second), lines in table.groupby(["first", "second"], sort=False)
     ]
-    return {"weights": key, "n_adapters": len(space.fit_rows), "pairs": pairs}
+    n_adapters = int(table["n_adapters"].max()) if len(table) else 0
+    return {"weights": key, "n_adapters": n_adapters, "pairs": pairs}
 
 
 def _lines(

@@ -233,7 +233,7 @@ def _similarity(
     names = grams.table["adapter_id"].tolist()
     table = similarity_table(best, space, findings.feature_vectors, names)
     findings.similarity.append(table)
-    return similarity_section(best, space, table)
+    return similarity_section(best, table)
 
 
 def _protocol(run: Run, table: pd.DataFrame) -> dict[str, Any]:
