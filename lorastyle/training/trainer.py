@@ -30,6 +30,7 @@ from lorastyle.training.checkpoint import (
     resume,
     write_checkpoint,
 )
+from lorastyle.training.kernels import tuned_for_fixed_shapes
 from lorastyle.training.objective import adapter_losses
 from lorastyle.training.optimizer import clip_each, make_optimizer
 from lorastyle.training.settings import RESULT_FIELDS, TrainingSettings
@@ -89,7 +90,8 @@ def train_stack(
         for k, vector in enumerate(initial):
             stack.load(k, vector)
         run = _StackRun(unet, scheduler, stack, items, settings, prior, compiled=compiled)
-        with run.fastest_attention():
+        device = next(unet.parameters()).device
+        with run.fastest_attention(), tuned_for_fixed_shapes(device, compiled=compiled):
             file = checkpoint if settings.checkpoint_every else None
             identity = _identity(items, settings, prior, layout) if file else ""
             losses = run.optimise(file, identity, on_step)
