@@ -17,6 +17,7 @@ VERBS: Mapping[str, str] = {
     "embed": "Fit the style spaces of the trained adapters.",
     "sweep": "Choose PC counts and sub-network on validation.",
     "evaluate": "Measure clustering and retrieval, beside image features.",
+    "ablate": "Vary one thing, keep all else, compare the scores.",
     "report": "Write the figures and the offline page.",
     "explore": "Write a page to look around in the style spaces.",
     "submit": "Run stages as a job on a Ray cluster, and follow it.",
