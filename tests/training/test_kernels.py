@@ -18,9 +18,11 @@ def test_convolutions_are_tried_on_gpus_and_the_setting_put_back(device, inside)
     assert not torch.backends.cudnn.benchmark
 
 
-def test_more_sizes_of_stacks_are_compiled_than_pytorch_would(monkeypatch):
+def test_more_sizes_of_stacks_are_compiled_than_pytorch_would():
     import torch._dynamo.config as dynamo
 
-    monkeypatch.setattr(dynamo, "recompile_limit", 8)
-    with tuned_for_fixed_shapes(torch.device("cpu"), compiled=True):
+    with (
+        dynamo.patch(recompile_limit=8),
+        tuned_for_fixed_shapes(torch.device("cpu"), compiled=True),
+    ):
         assert dynamo.recompile_limit == GRAPHS
