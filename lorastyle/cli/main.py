@@ -24,6 +24,7 @@ VERBS: Mapping[str, str] = {
     "cluster": "Start a Ray cluster on this machine to try things on.",
     "ingest": "Add LoRA files from elsewhere to a run.",
     "search": "Find whose style a LoRA file has.",
+    "serve": "Search from a browser, or from programs.",
     "compare": "Say what two LoRA files are to each other.",
     "generate": "Make images with adapters of a run.",
     "export": "Write adapters of a run as LoRA files.",

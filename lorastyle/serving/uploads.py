@@ -1,0 +1,184 @@
+"""Uploads: multipart forms, streamed to files of a folder of their own that goes with them.
+
+What a file is called is for people: on disk it is not called so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from lorastyle.serving.refusals import malformed, too_large, too_slow
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+LONGEST_NAME = 120
+MOST_PARTS = 8
+
+
+@dataclass(frozen=True)
+class Received:
+    """A file of a form."""
+
+    path: Path
+    name: str
+    """What the sender calls it, fit to be shown: printable, short, without folders."""
+
+    def told(self, message: str) -> str:
+        """A message about the file without where it lies here."""
+        return message.replace(str(self.path), self.name).replace(self.path.name, self.name)
+
+
+class Upload:
+    """The files of one request, by the names of the form's parts. `close` deletes them."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="lorastyle-upload-"))
+        self.files: dict[str, Received] = {}
+        self.n_bytes = 0
+
+    def close(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+async def receive(
+    chunks: AsyncIterator[bytes],
+    content_type: str,
+    wanted: Sequence[str],
+    *,
+    max_bytes: int,
+    seconds: float,
+) -> Upload:
+    """The files `wanted` of a multipart form, each once and nothing else.
+
+    Raises RefusedError: 400 for another form, 413 above `max_bytes`, 408 after `seconds`.
+    """
+    upload = Upload()
+    try:
+        async with asyncio.timeout(seconds):
+            await _fill(upload, chunks, _Form(upload, _boundary(content_type), wanted), max_bytes)
+    except TimeoutError:
+        upload.close()
+        raise too_slow(seconds) from None
+    except BaseException:
+        upload.close()
+        raise
+    return upload
+
+
+async def _fill(upload: Upload, chunks: AsyncIterator[bytes], form: _Form, max_bytes: int) -> None:
+    try:
+        async for chunk in chunks:
+            upload.n_bytes += len(chunk)
+            if upload.n_bytes > max_bytes:
+                raise too_large(max_bytes)
+            form.feed(chunk)
+        form.finish()
+    finally:
+        form.close()
+
+
+def shown_name(name: str) -> str:
+    r"""A stranger's file name, fit to be shown.
+
+    >>> shown_name("../../etc/pass\x00wd"), shown_name("C:\\me\\a b.pt"), shown_name(" ")
+    ('passwd', 'a b.pt', 'upload')
+    """
+    last = name.replace("\\", "/").rpartition("/")[2]
+    plain = "".join(character for character in last if character.isprintable()).strip()
+    return plain[:LONGEST_NAME] or "upload"
+
+
+def _boundary(content_type: str) -> bytes:
+    kind, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not 0 < len(boundary) <= 200:
+        raise malformed("the body is no multipart/form-data with a boundary; send a form")
+    return boundary
+
+
+class _Form:
+    """Takes a form apart, and writes each wanted part to a file as it comes."""
+
+    def __init__(self, upload: Upload, boundary: bytes, wanted: Sequence[str]) -> None:
+        self._upload, self._wanted = upload, tuple(wanted)
+        self._headers: dict[bytes, bytes] = {}
+        self._field, self._value = bytearray(), bytearray()
+        self._file: BinaryIO | None = None
+        self._n_parts = 0
+        self._ended = False
+        callbacks: MultipartCallbacks = {
+            "on_part_begin": self._on_begin,
+            "on_header_field": self._on_field,
+            "on_header_value": self._on_value,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers,
+            "on_part_data": self._on_data,
+            "on_part_end": self.close,
+            "on_end": self._on_end,
+        }
+        self._parser = MultipartParser(boundary, callbacks)
+
+    def feed(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except MultipartParseError as error:
+            raise malformed(f"the form is damaged: {error}; send it again") from error
+
+    def finish(self) -> None:
+        missing = [name for name in self._wanted if name not in self._upload.files]
+        if missing or not self._ended:
+            what = f"no file {missing[0]!r}" if missing else "no end"
+            raise malformed(f"the form has {what}; it must have {', '.join(self._wanted)}")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _on_begin(self) -> None:
+        self._headers = {}
+        self._n_parts += 1
+        if self._n_parts > MOST_PARTS:
+            raise malformed(f"the form has more than {MOST_PARTS} parts")
+
+    def _on_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _on_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[bytes(self._field).lower()] = bytes(self._value)
+        self._field.clear()
+        self._value.clear()
+
+    def _on_headers(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name not in self._wanted or name in self._upload.files:
+            raise malformed(
+                f"the form has a part {shown_name(name)!r} that is unknown or there already; it "
+                f"must have {', '.join(self._wanted)}"
+            )
+        called = options.get(b"filename", b"").decode("utf-8", "replace")
+        path = self._upload.directory / f"{name}.upload"
+        self._upload.files[name] = Received(path, shown_name(called))
+        self._file = path.open("wb")
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        assert self._file is not None
+        # To the page cache: shorter than the way to a thread and back.
+        self._file.write(data[start:end])
+
+    def _on_end(self) -> None:
+        self._ended = True
