@@ -9,9 +9,8 @@ from lorastyle.explorer.pictures import training_pictures, wanted_images
 from lorastyle.explorer.spaces import shown_spaces
 from lorastyle.explorer.writing import LARGEST_FILE, Content, Written, write_explorer
 from lorastyle.progress import progress
+from lorastyle.report.page import EXPLORER_FILE
 from lorastyle.runs import Run
-
-FILE = "explorer.html"
 
 
 def explore(run: Run, out: Path | None = None, *, largest: int = LARGEST_FILE) -> Written:
@@ -22,7 +21,7 @@ def explore(run: Run, out: Path | None = None, *, largest: int = LARGEST_FILE) -
     """
     run.upstream_hash("embed")
     run.pull("plan", "embed", "sweep", "evaluate")
-    path = run.report_path / FILE if out is None else out
+    path = run.report_path / EXPLORER_FILE if out is None else out
     path.parent.mkdir(parents=True, exist_ok=True)
     adapters = adapter_table(run)
     spaces = list(shown_spaces(run, adapters))

@@ -30,9 +30,7 @@ NOTES: Mapping[str, str] = {
     "retrieval": (
         "Where a search looks: fitted on all training adapters, the others calibrated as queries."
     ),
-    "clustering": (
-        "Where clustering is measured: fitted without the adapters that calibrate. No queries."
-    ),
+    "clustering": ("Where clustering is measured: fitted without the adapters that calibrate."),
 }
 
 

@@ -43,6 +43,8 @@ NAVIGATION = (
     ("captions", "Captions"),
     ("run", "The run"),
 )
+EXPLORER_FILE = "explorer.html"
+"""Where `lorastyle explore` puts its page, beside the report's."""
 THEME_ICON = raw(
     '<svg viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="7" fill="none" '
     'stroke="currentColor" stroke-width="1.6"/><path d="M8,1a7,7 0 0,1 0,14z" '
@@ -68,7 +70,7 @@ def make_page(source: ReportSource, works: Mapping[str, list[str]], static_map: 
     body = tag(
         "body",
         tag("div", _header(source), class_="sheet"),
-        _navigation(present),
+        _navigation(present, (source.run.report_path / EXPLORER_FILE).is_file()),
         tag("main", [sections[name] for name in present], class_="sheet"),
         tag("div", _footer(), class_="sheet"),
         tag("script", raw(_asset("theme.js"))),
@@ -139,10 +141,12 @@ def _tile(label: str, value: str, unit: str, note: str) -> Markup:
     return tag("div", tag("dt", label), figure, tag("dd", note, class_="note"), class_="tile")
 
 
-def _navigation(present: list[str]) -> Markup:
+def _navigation(present: list[str], is_explored: bool) -> Markup:
     links = [
         tag("li", tag("a", title, href=f"#{name}")) for name, title in NAVIGATION if name in present
     ]
+    if is_explored:
+        links.append(tag("li", tag("a", "Explorer", href=EXPLORER_FILE)))
     button = tag("button", THEME_ICON, type="button", id="theme", aria_label="Light or dark")
     inner = tag("div", tag("ul", links), button, class_="sheet")
     return tag("nav", inner, aria_label="Sections")

@@ -133,6 +133,18 @@ def test_a_run_of_adapters_alone_has_no_pictures(wild_run, tmp_path):
     assert np.isfinite(scores[0]).all() and written.n_bytes == written.page.stat().st_size
 
 
+def test_it_leads_to_the_report_where_there_is_one(trained_and_strangers):
+    run, written = trained_and_strangers
+
+    def links(page):
+        soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+        return [link["href"] for link in soup.find_all("a")]
+
+    assert links(written.page) == []
+    (run.report_path / "index.html").write_text("a report")
+    assert links(explore(run).page) == ["index.html"]
+
+
 def test_before_embedding_it_says_what_to_do(planned_run):
     with pytest.raises(StageError, match="lorastyle embed"):
         explore(planned_run())

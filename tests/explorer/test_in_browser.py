@@ -197,6 +197,36 @@ def test_a_click_lists_the_nearest_by_true_distances_and_its_training_images(tab
     assert browser.evaluate("lorastyle.view.pick") == int(nearest[0])
 
 
+def test_in_three_dimensions_a_mark_tells_whose_it_is_and_can_be_clicked(tab, content):
+    browser = tab("dims=3&centroids=0&only=role:train")
+    # One artist's marks are found by their colour alone, which no other artist has.
+    colour = browser.evaluate(
+        "lorastyle.view.column.values.find(v => v.value === 'rembrandt').colour[0]"
+    )
+    rgb = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    left = browser.evaluate("document.getElementById('plot').getBoundingClientRect().left")
+    picture = np.asarray(browser.picture().convert("RGB"), int)
+    is_mark = (np.abs(picture - rgb).max(axis=2) <= 3) & (np.arange(picture.shape[1]) > left)
+    rows, columns = np.nonzero(_inner(is_mark))
+    place = float(columns[len(columns) // 2]), float(rows[len(rows) // 2])
+    browser.move(place[0] + 1, place[1])
+    browser.move(*place)
+    browser.wait("!document.getElementById('tip').hidden")
+    name = browser.evaluate("document.querySelector('#tip code').textContent")
+    assert name.startswith("rembrandt-train-")
+    after(browser, lambda: browser.click(*place))
+    assert browser.evaluate("document.querySelector('#picked code').textContent") == name
+
+
+def _inner(mask):
+    """Pixels all of whose neighbours belong to it as well."""
+    kept = mask.copy()
+    for axis in (0, 1):
+        for step in (-2, -1, 1, 2):
+            kept &= np.roll(mask, step, axis)
+    return kept
+
+
 def test_neighbours_are_among_those_shown_only(tab, content):
     browser = tab("only=role:train&pick=stranger")
     rows = shown_rows(content, ("train",))

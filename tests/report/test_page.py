@@ -253,3 +253,11 @@ def test_an_image_that_cannot_be_read_is_passed_over(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"not an image")
     assert thumbnail(tmp_path / "broken.png") is None
     assert thumbnail(tmp_path / "gone.png") is None
+
+
+def test_it_leads_to_the_explorer_where_there_is_one(make_evaluated_run, tmp_path):
+    run = make_evaluated_run(tmp_path / "run", n_artists=2, n_genres=1)
+    assert not page_of(run).select("nav a[href='explorer.html']")
+    run.report_path.mkdir()
+    (run.report_path / "explorer.html").write_text("an explorer")
+    assert page_of(run).select_one("nav a[href='explorer.html']").get_text() == "Explorer"

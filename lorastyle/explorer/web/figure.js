@@ -43,7 +43,10 @@ lorastyle.makeFigure = (data) => {
     return state.dims === 2 ? { x: one(x), y: one(y) } : { x: one(x), y: one(y), z: one(z) };
   }
 
-  const size = ({ rows, state }) => (rows.length > 20000 ? 3 : rows.length > 3000 ? 5 : state.dims === 2 ? 9 : 5);
+  const size = ({ rows, state, narrow }) => {
+    const usual = rows.length > 20000 ? 3 : rows.length > 3000 ? 5 : state.dims === 2 ? 9 : 4.5;
+    return narrow ? Math.max(3, 0.72 * usual) : usual;
+  };
 
   // What is shown, a list a role; rows of one role are one trace, since they share a symbol.
   function traceRows({ rows }) {

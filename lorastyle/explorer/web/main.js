@@ -81,7 +81,7 @@
     const lit = area ? new Set(area) : state.query ? new Set(found.rows) : null;
     return {
       state, space, rows, found, area, pick, neighbours, lit, theme: theme(), column: columnOf(state.colour),
-      gl, tool, reset, selections, placed, pixels: pixelsOf(space, rows),
+      gl, tool, reset, selections, placed, pixels: pixelsOf(space, rows), narrow: stage.clientWidth < 520,
     };
   }
 
@@ -141,7 +141,7 @@
   }
 
   const actions = {
-    pick: (row) => change({ pick: row }),
+    pick: (row) => (row === state.pick ? undefined : change({ pick: row })),
     area: (corners) => change({ area: corners }),
     toggle: (key, i) => {
       const set = state.hidden[key];
@@ -176,7 +176,8 @@
     byId("dims-3").disabled = k < 3 || !gl;
     byId("z-label").hidden = state.dims === 2;
     if (document.activeElement !== byId("search")) byId("search").value = state.query;
-    byId("space-note").textContent = view.space.note;
+    const outside = data.adapters.id.filter((_, row) => Number.isNaN(view.space.scores[row * k])).length;
+    byId("space-note").textContent = view.space.note + (outside ? ` ${panels.number(outside)} of the adapters have no place in it.` : "");
     for (const name of ["pan", "select", "lasso"]) {
       byId(`tool-${name}`).setAttribute("aria-pressed", String(tool === name && state.dims === 2));
       byId(`tool-${name}`).disabled = state.dims === 3;
@@ -207,16 +208,25 @@
       const rows = point && drawn[point.curveNumber] && drawn[point.curveNumber].rows;
       return rows && point.pointNumber in rows ? rows[point.pointNumber] : -1;
     };
-    let pointer = [0, 0];
+    let pointer = [0, 0], under = -1, pressed = null;
     stage.addEventListener("pointermove", (event) => {
       const box = stage.getBoundingClientRect();
       pointer = [event.clientX - box.left, event.clientY - box.top];
     }, true);
-    const show = (row) => panels.tip(row, ...pointer, stage.clientWidth, stage.clientHeight);
+    const show = (row) => {
+      under = row;
+      panels.tip(row, ...pointer, stage.clientWidth, stage.clientHeight);
+    };
     plot.on("plotly_hover", (event) => show(rowOf(event)));
     plot.on("plotly_unhover", () => show(-1));
     stage.addEventListener("pointerleave", () => show(-1));
     plot.on("plotly_click", (event) => { if (rowOf(event) >= 0) actions.pick(rowOf(event)); });
+    // In 3D Plotly tells of a click only if the button is down while it draws: short ones are lost.
+    stage.addEventListener("pointerdown", () => { pressed = pointer; }, true);
+    stage.addEventListener("pointerup", () => {
+      const still = pressed && Math.hypot(pointer[0] - pressed[0], pointer[1] - pressed[1]) < 4;
+      if (state.dims === 3 && still && under >= 0) actions.pick(under);
+    }, true);
     plot.on("plotly_selected", (event) => {
       const corners = polygon(event);
       if (!corners) return;
