@@ -92,7 +92,7 @@ def random_clustering(artists: Artists) -> dict[str, float]:
     """`{"ari", "nmi"}` of the labels (n,) and a random deal of the same; empty below two artists.
 
     Source of the expected mutual information: Vinh, Epps and Bailey 2010, "Information theoretic
-    measures for clusterings comparison", equation 24.
+    measures for clusterings comparison".
     """
     sizes, counts = np.unique(np.unique(artists, return_counts=True)[1], return_counts=True)
     if counts.sum() < 2:

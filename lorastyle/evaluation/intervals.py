@@ -46,7 +46,7 @@ def bootstrap_means(
 
     Shapes: values (n, s), groups (n,), result (s, 2). A mean is over all drawn values, so a
     group counts by its size. Percentiles are those of the expanded percentile interval
-    (Hesterberg 2015, "What teachers should know about the bootstrap", section 4.3): plain ones are
+    (Hesterberg 2015, "What teachers should know about the bootstrap"): plain ones are
     too narrow where groups are few, as a normal interval is beside Student's. Raises ValueError
     for fewer than two groups: one says nothing of others.
 
