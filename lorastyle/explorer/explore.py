@@ -20,7 +20,8 @@ def explore(run: Run, out: Path | None = None, *, largest: int = LARGEST_FILE) -
     evaluated. Raises StageError before embedding, StoreError without adapters.
     """
     run.upstream_hash("embed")
-    run.pull("plan", "embed", "sweep", "evaluate")
+    # The report as well: it is published again together with the explorer.
+    run.pull("plan", "embed", "sweep", "evaluate", "report")
     path = run.report_path / EXPLORER_FILE if out is None else out
     path.parent.mkdir(parents=True, exist_ok=True)
     adapters = adapter_table(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from lorastyle.embedding.style_space import StyleSpace, Task
 from lorastyle.errors import StageError
 from lorastyle.evaluation.swept import finished_sweep
 from lorastyle.records import Role
-from lorastyle.report.scores import best_space
+from lorastyle.report.scores import TASKS, best_space, score_of
 from lorastyle.report.words import space_name
 from lorastyle.runs import Run
 from lorastyle.search.gallery import open_gallery
@@ -26,6 +27,8 @@ from lorastyle.sub_networks import file_name
 
 N_SHOWN, MOST_COMPONENTS = 10, 64
 """Components to choose axes from: at least so many where there are, and at most."""
+MOST_SPACES = 12
+"""Of each task: a run may have hundreds, and each is as large as all scores in it."""
 NOTES: Mapping[str, str] = {
     "retrieval": (
         "Where a search looks: fitted on all training adapters, the others calibrated as queries."
@@ -84,7 +87,7 @@ def _metrics(run: Run) -> dict[str, Any]:
 
 
 def _names(run: Run, metrics: Mapping[str, Any]) -> list[tuple[Task, str, str]]:
-    """(task, representation, sub-network) of every space that the embedding wrote, best first."""
+    """(task, representation, sub-network) of the embedding's spaces, best on validation first."""
     embedded = run.manifest("embed") or {}
     outputs = embedded.get("outputs", {})
     tasks: tuple[Task, ...] = ("retrieval", "clustering")
@@ -97,11 +100,17 @@ def _names(run: Run, metrics: Mapping[str, Any]) -> list[tuple[Task, str, str]]:
     ]
     best = {task: _best(run, metrics, task) for task in tasks}
 
-    def order(name: tuple[Task, str, str]) -> tuple[int, bool]:
+    def order(name: tuple[Task, str, str]) -> tuple[bool, float]:
         task, representation, sub_network = name
-        return tasks.index(task), f"{representation}/{sub_network}" != best[task]
+        key = f"{representation}/{sub_network}"
+        score = score_of(metrics.get(task, {}).get(key), "val", TASKS[task])
+        return key != best[task], math.inf if score is None else -score
 
-    return sorted(names, key=order)
+    # Sorting keeps the order of equals: without scores, as they were embedded.
+    in_order = {
+        task: sorted((name for name in names if name[0] == task), key=order) for task in tasks
+    }
+    return [name for task in tasks for name in in_order[task][:MOST_SPACES]]
 
 
 def _path(run: Run, task: Task, representation: str, sub_network: str) -> Any:

@@ -412,6 +412,33 @@ def test_the_readers_theme_is_followed(tab, browser, theme):
     browser.prefer("light")
 
 
+@pytest.mark.parametrize("n_promised", [0, 1])
+def test_without_webgl_it_draws_in_two_dimensions(browser, page, content, n_promised):
+    """None is offered, or what the page was promised fails when it draws."""
+    source = (
+        f"(() => {{ let left = {n_promised};"
+        "const real = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {"
+        "return kind.includes('webgl') && left-- <= 0 ? null : real.call(this, kind, ...rest); };"
+        "})()"
+    )
+    added = browser.send("Page.addScriptToEvaluateOnNewDocument", source=source)
+    try:
+        browser.open(f"{page}#dims=3&centroids=0")
+        rows = shown_rows(content)
+        assert browser.evaluate("lorastyle.drawn[0].type") == "scatter"
+        np.testing.assert_array_equal(
+            drawn(browser, rows, (0, 1)), content.spaces[0].scores[rows][:, [0, 1]]
+        )
+        assert painted(browser) > 500
+        assert not browser.evaluate("document.getElementById('gl-note').hidden")
+        row = alone(content, rows)
+        after(browser, lambda: browser.click(*pixel(browser, row)))
+        assert browser.evaluate("lorastyle.view.pick") == row
+    finally:
+        browser.send("Page.removeScriptToEvaluateOnNewDocument", **added)
+
+
 def test_on_a_phone_nothing_is_wider_than_the_screen(tab, browser):
     browser.resize(390, 844, mobile=True)
     try:

@@ -121,10 +121,9 @@ lorastyle.makeFigure = (data) => {
   function rings(view, type, at) {
     const { state, theme, pick, neighbours } = view;
     if (pick < 0) return [];
-    const open = state.dims === 2 ? "circle-open" : "circle";
     const ring = (list, part, wide, width, colour) => ({
       type, mode: "markers", ...at(list), hoverinfo: "skip", part,
-      marker: { symbol: open, size: wide, color: state.dims === 2 ? colour : `${colour}55`, line: { width, color: colour } },
+      marker: { symbol: "circle-open", size: wide, color: colour, line: { width, color: colour } },
     });
     const grown = state.dims === 2 ? 1 : 0.8;
     return [

@@ -11,10 +11,11 @@
   const plot = byId("plot"), stage = byId("stage");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const spaces = new Map();
+  let listening = false;
   let state = read(location.hash), view = null, tool = "pan", reset = 0, selections = 0, drawn = null;
   const columnOf = (key) => data.columns.find((column) => column.key === key);
 
-  const gl = (() => {
+  let gl = (() => {
     const canvas = document.createElement("canvas");
     return Boolean(canvas.getContext("webgl2") || canvas.getContext("webgl"));
   })();
@@ -94,8 +95,18 @@
     // Plotly tells what lies under the pointer while it still draws: in terms of the new marks.
     drawn = marks.traces;
     await Plotly.react(plot, marks.traces, marks.layout, { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: false, plotlyServerURL: "" });
+    if (gl && plot.querySelector(".no-webgl")) return withoutGl();
     describe(marks);
     Object.assign(lorastyle, { view, drawn, ready: mine });
+  }
+
+  // Where WebGL was promised and then failed: marks are drawn without it, in two dimensions.
+  function withoutGl() {
+    gl = false;
+    state.dims = 2;
+    Plotly.purge(plot);
+    listening = false;
+    return draw();
   }
 
   function describe(marks) {
@@ -105,6 +116,7 @@
     const on = axes.slice(0, dims).map((axis) => axis + 1).join(dims === 2 ? " and " : ", ");
     stage.setAttribute("aria-label", `Plot: ${rows.length} adapters on components ${on} of ${space.name}. Arrow keys go from one adapter to the next, Escape leaves it.`);
     byId("hull-note").textContent = state.hulls && marks.n_groups && !marks.n_hulls ? "Too many groups, or too few adapters in each: show fewer." : "";
+    if (!listening) listenToPlot();
     say();
     syncControls();
     panels.legend(view, counts());
@@ -174,6 +186,7 @@
     byId("dims-2").checked = state.dims === 2;
     byId("dims-3").checked = state.dims === 3;
     byId("dims-3").disabled = k < 3 || !gl;
+    byId("gl-note").hidden = gl;
     byId("z-label").hidden = state.dims === 2;
     if (document.activeElement !== byId("search")) byId("search").value = state.query;
     const outside = data.adapters.id.filter((_, row) => Number.isNaN(view.space.scores[row * k])).length;
@@ -202,37 +215,42 @@
     return [[a, c], [b, c], [b, d], [a, d]];
   }
 
+  let pointer = [0, 0], under = -1, pressed = null;
+  function show(row) {
+    under = row;
+    panels.tip(row, ...pointer, stage.clientWidth, stage.clientHeight);
+  }
+
   function listenToPlot() {
+    listening = true;
     const rowOf = (event) => {
       const point = event.points && event.points[0];
       const rows = point && drawn[point.curveNumber] && drawn[point.curveNumber].rows;
       return rows && point.pointNumber in rows ? rows[point.pointNumber] : -1;
     };
-    let pointer = [0, 0], under = -1, pressed = null;
-    stage.addEventListener("pointermove", (event) => {
-      const box = stage.getBoundingClientRect();
-      pointer = [event.clientX - box.left, event.clientY - box.top];
-    }, true);
-    const show = (row) => {
-      under = row;
-      panels.tip(row, ...pointer, stage.clientWidth, stage.clientHeight);
-    };
     plot.on("plotly_hover", (event) => show(rowOf(event)));
     plot.on("plotly_unhover", () => show(-1));
-    stage.addEventListener("pointerleave", () => show(-1));
     plot.on("plotly_click", (event) => { if (rowOf(event) >= 0) actions.pick(rowOf(event)); });
-    // In 3D Plotly tells of a click only if the button is down while it draws: short ones are lost.
-    stage.addEventListener("pointerdown", () => { pressed = pointer; }, true);
-    stage.addEventListener("pointerup", () => {
-      const still = pressed && Math.hypot(pointer[0] - pressed[0], pointer[1] - pressed[1]) < 4;
-      if (state.dims === 3 && still && under >= 0) actions.pick(under);
-    }, true);
     plot.on("plotly_selected", (event) => {
       const corners = polygon(event);
       if (!corners) return;
       selections++;
       actions.area(corners);
     });
+  }
+
+  function followPointer() {
+    stage.addEventListener("pointermove", (event) => {
+      const box = stage.getBoundingClientRect();
+      pointer = [event.clientX - box.left, event.clientY - box.top];
+    }, true);
+    stage.addEventListener("pointerleave", () => show(-1));
+    // In 3D Plotly tells of a click only if the button is down while it draws: short ones are lost.
+    stage.addEventListener("pointerdown", () => { pressed = pointer; }, true);
+    stage.addEventListener("pointerup", () => {
+      const still = pressed && Math.hypot(pointer[0] - pressed[0], pointer[1] - pressed[1]) < 4;
+      if (state.dims === 3 && still && under >= 0) actions.pick(under);
+    }, true);
   }
 
   const ARROWS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -283,14 +301,17 @@
     byId("theme").addEventListener("click", () => change({ theme: view.theme.name === "dark" ? "light" : "dark" }));
     dark.addEventListener("change", draw);
     stage.addEventListener("keydown", byKey);
-    addEventListener("hashchange", () => { state = read(location.hash); draw(); });
+    addEventListener("hashchange", () => {
+      state = read(location.hash);
+      if (!gl) state.dims = 2;
+      draw();
+    });
   }
 
-  if (!gl) byId("gl-note").hidden = false;
-  if (!gl && state.dims === 3) state.dims = 2;
+  if (!gl) state.dims = 2;
   listen();
+  followPointer();
   await draw();
-  listenToPlot();
   byId("loading").hidden = true;
 })().catch((error) => {
   const note = document.getElementById("loading");
