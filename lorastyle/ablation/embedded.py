@@ -32,7 +32,8 @@ NOTE_COUNTS = (
 NOTE_GALLERY = (
     "Adapters an artist: those that PCA and k-means are fitted on, in retrieval also the gallery; "
     "what calibrates and what is held out is the same for all sizes. Recall looks at as many as an "
-    "artist has, unless evaluation.top_k says otherwise. Drift has no unit where an artist has one."
+    "artist has, unless evaluation.top_k says otherwise. Drift is of the first two components; it "
+    "has no unit where an artist has one adapter."
 )
 
 
@@ -68,21 +69,20 @@ def ablate_embedded(here: Embedded, request: Request) -> Ablation:
     names = request.compared_as(here.experiment, here.grams)
     levels: list[Level] = []
     left_out: dict[str, str] = {}
-    notes: list[str] = []
     measured, note = MEASURED[request.factor.name]
     with progress(request.factor.name, len(names), "representations") as shown:
         for representation in names:
-            levels += measured(here, request, representation, left_out)
+            for level in measured(here, request, representation, left_out):
+                levels.append(level)
+                shown.note(f"{representation} {level.value}")
             shown.advance()
-    if note:
-        notes.append(note)
     if not levels:
         raise StageError(
             f"none of the {len(left_out)} values of {request.factor.name} can be measured, the "
             f"first because {next(iter(left_out.values()), 'there is none')}"
         )
     counts = measured_counts(here.grams.table)
-    return Ablation(request.factor, levels, counts, tuple(notes), left_out)
+    return Ablation(request.factor, levels, counts, (note,) if note else (), left_out)
 
 
 def _components(

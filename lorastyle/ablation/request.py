@@ -32,7 +32,10 @@ class Request:
     """Drawn sets of adapters of a size; only where adapters are drawn."""
 
     def compared_as(self, experiment: Experiment, grams: GramSet) -> tuple[str, ...]:
-        """The representations, each once. Raises StageError for one that is not embedded."""
+        """The representations, each once.
+
+        Raises StageError for one that is not embedded, or has no matrix of the sub-network.
+        """
         wanted = self.representations or experiment.embedding.representations
         for name in wanted:
             if name not in grams.representations:
@@ -41,6 +44,8 @@ class Request:
                     f"{', '.join(grams.representations)}; embed it with `lorastyle embed RUN "
                     f"--force --representation {name}`"
                 )
+            if not grams.has(name, self.sub_network):
+                grams.matrix(name, self.sub_network)  # says why not
         return tuple(dict.fromkeys(wanted))
 
     def numbers(self) -> tuple[int, ...] | None:

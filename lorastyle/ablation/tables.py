@@ -161,7 +161,9 @@ def _legend(ablation: Ablation) -> str:
         "calibration, in units of the spread within artists; in brackets what chance would give.",
     ]
     if drawn:
-        parts.append("±: standard deviation over draws of adapters; what is not drawn has none.")
+        parts.append(
+            "±: standard deviation over draws of adapters; scores and ends are means over draws."
+        )
     return " ".join(parts)
 
 

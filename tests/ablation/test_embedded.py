@@ -63,14 +63,16 @@ def test_the_chosen_count_a_sub_network_and_a_form_are_the_ordinary_evaluation_t
     database, metrics
 ):
     by_count = ablated(database, "components")
+    by_form = ablated(database, "calibration", ("full",))
+    by_part = ablated(database, "sub-networks", ("full", "feed_forward"))
     for task in ("clustering", "retrieval"):
         (chosen,) = (one for one in by_count.levels if task in one.chosen_for)
         expected = metrics[task]["factors/full"]
         assert chosen.number == expected["n_components"]
         assert ours(chosen.entries[task][0]) == expected
-        (form,) = level(ablated(database, "calibration", ("full",)), "full").entries[task]
+        (form,) = level(by_form, "full").entries[task]
         assert ours(form) == expected
-        for one in ablated(database, "sub-networks").levels:
+        for one in by_part.levels:
             assert ours(one.entries[task][0]) == metrics[task][f"factors/{one.value}"]
 
 
@@ -168,7 +170,11 @@ def test_nothing_that_is_chosen_depends_on_test_labels(database, factor):
         evaluation={"features": [], "n_kmeans_seeds": 2},
         sweep={"calibration_forms": ["full", "simple", "none"]},
     )
-    values = {"gallery-size": ("2", "4"), "components": ("1", "4")}.get(factor)
+    values = {
+        "gallery-size": ("2", "4"),
+        "components": ("1", "4"),
+        "sub-networks": ("full", "feed_forward"),
+    }.get(factor)
     first = ablated(database, factor, values, experiment, n_draws=1)
     second = ablated(dealt_anew(database), factor, values, experiment, n_draws=1)
     assert [one.value for one in first.levels] == [one.value for one in second.levels]
