@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from lorastyle.evaluation import paper_numbers
 from lorastyle.evaluation.swept import TRAINED, TRUNCATED
 from lorastyle.evaluation.tables import markdown
 from lorastyle.report.scores import TASKS
@@ -35,10 +36,9 @@ from lorastyle.report.sweep_words import (
 from lorastyle.report.words import SUB_NETWORK_NAMES, percent, representation_name
 
 PAPER_TRAIN_ARI: Mapping[str, float] = {
-    "full": 0.960,
-    "feed_forward": 0.975,
-    "self_attention": 0.944,
-    "cross_attention": 0.856,
+    name: round(ari / 100, 3)
+    for name, (_, ari) in paper_numbers.read(paper_numbers.SUB_NETWORKS).items()
+    if ari is not None
 }
 PAPER_NOTE = (
     "The paper's base model and data are others than ours: its column says what order to expect, "
