@@ -36,7 +36,7 @@ class Desk:
     ) -> None:
         self.searcher, self.pictures = searcher, pictures
         self.settings, self.counts = settings, counts
-        self._pool = ThreadPoolExecutor(settings.n_workers, thread_name_prefix="lorastyle-desk")
+        self._pool: ThreadPoolExecutor | None = None
         self._n_at_once = 0
 
     @property
@@ -50,8 +50,10 @@ class Desk:
         self.counts.adapters.set(int(ready.gallery.is_ranked.sum()))
 
     def close(self) -> None:
-        """Start nothing more. What is being worked on ends by itself."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Let go of the threads. What is being worked on ends by itself."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
 
     async def take(
         self,
@@ -67,6 +69,7 @@ class Desk:
         if self._n_at_once >= self.settings.n_at_once:
             raise busy(self.settings.n_at_once)
         self._change(+1)
+        upload: Upload | None = None
         try:
             upload = await receive(
                 chunks,
@@ -75,17 +78,17 @@ class Desk:
                 max_bytes=self.settings.max_upload_bytes,
                 seconds=self.settings.receive_s,
             )
+            self.counts.uploaded.inc(upload.n_bytes)
+            loop = asyncio.get_running_loop()
+            work = loop.run_in_executor(self._threads(), _told, body, upload)
         except BaseException:
-            self._change(-1)
+            self._release(upload)
             raise
-        self.counts.uploaded.inc(upload.n_bytes)
-        work = asyncio.get_running_loop().run_in_executor(self._pool, _told, body, upload)
 
         def ended(done: asyncio.Future[Answer]) -> None:
             # Only now: a thread that nobody waits for any longer still needs its file, and
             # still is one of those at once.
-            upload.close()
-            self._change(-1)
+            self._release(upload)
             if not done.cancelled():
                 done.exception()
 
@@ -159,6 +162,17 @@ class Desk:
                 f"the run has no style space of {wishes.sub_network!r}, only of {', '.join(named)}"
             )
         return wishes
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            n = self.settings.n_workers
+            self._pool = ThreadPoolExecutor(n, thread_name_prefix="lorastyle-desk")
+        return self._pool
+
+    def _release(self, upload: Upload | None) -> None:
+        if upload is not None:
+            upload.close()
+        self._change(-1)
 
     def _change(self, by: int) -> None:
         self._n_at_once += by
