@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lorastyle.report.markup import Markup, tag
+from lorastyle.report.scenario_section import scenarios
 from lorastyle.report.scores import (
     TASKS,
     chosen_feature,
@@ -105,11 +106,12 @@ def retrieval_section(source: ReportSource) -> Markup:
             "p",
             f"{asked}, each an adapter trained on {n_images} images that no gallery adapter has "
             f"seen. k = {protocol.get('k', '?')}. Adapters are compared by Euclidean distance, "
-            "image features of the original training images by cosine distance. mAP is over the "
+            "image features of the training images by cosine distance. mAP is over the "
             "whole ranking; mAP@k looks at the first k only and forgives what was not found. ",
             TRACK_NOTE,
             class_="caption",
         ),
+        scenarios(source),
         _reasons(source, "retrieval"),
     )
 
