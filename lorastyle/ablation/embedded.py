@@ -32,7 +32,8 @@ NOTE_COUNTS = (
 NOTE_GALLERY = (
     "Adapters an artist: those that PCA and k-means are fitted on, in retrieval also the gallery; "
     "what calibrates and what is held out is the same for all sizes. Recall looks at as many as an "
-    "artist has, unless evaluation.top_k says otherwise. Drift is of the first two components; it "
+    "artist has, unless evaluation.top_k says otherwise. A smaller gallery is easier: read mAP "
+    "against what chance gives. Drift is of the first two components; it "
     "has no unit where an artist has one adapter."
 )
 

@@ -138,6 +138,10 @@ def _scores(score: str, task: str) -> Callable[[Any, Line], None]:
             x, low, high = zip(*known, strict=True)
             ax.fill_between(x, low, high, color=line.colour, alpha=0.14, linewidth=0)
         _mark_chosen(ax, line, score, task)
+        chance = line.points(f"floor/{score}/test")
+        # The same for all values unless their galleries differ: then it must be seen.
+        if len({round(number.value, 6) for _, number in chance}) > 1:
+            ax.plot(*_xy(chance), color=MUTED["light"], lw=1.0, ls=DOTS)
 
     return draw
 
@@ -200,5 +204,5 @@ def _legend(
         named["drift: before (broken) and after calibration"] = key(
             muted, lw=1.5, marker="o", markersize=3.0
         )
-        named["drift by chance"] = key(muted, lw=1.0, ls=DOTS)
+        named["by chance"] = key(muted, lw=1.0, ls=DOTS)
     return list(named.values()), list(named)

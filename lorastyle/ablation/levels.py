@@ -41,6 +41,11 @@ SCORES: tuple[Score, ...] = (
         for score in ("map", "map_at_k", "recall_at_k")
     ),
     *(
+        Score(f"floor/{score}/{split}", "retrieval", ("floor", split, score))
+        for split in ("val", "test")
+        for score in ("map", "map_at_k", "recall_at_k")
+    ),
+    *(
         Score(f"{drift}/{task}/{split}/{when}", task, (*path, split, when))
         for drift, path in DRIFT.items()
         for task in ("clustering", "retrieval")

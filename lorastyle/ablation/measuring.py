@@ -11,6 +11,7 @@ from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.products import Gram
 from lorastyle.embedding.style_space import Task
 from lorastyle.evaluation.drift import calibration_summary
+from lorastyle.evaluation.floor import random_retrieval
 from lorastyle.evaluation.protocol import ProtocolSettings, Setting
 from lorastyle.evaluation.selection import (
     Choice,
@@ -91,6 +92,8 @@ def choose(
 def score(setting: Setting, counts: Mapping[Task, int], protocol: ProtocolSettings) -> Measured:
     """Scores of a calibrated setting at given PC counts, with its calibration's diagnostics.
 
+    Besides what the evaluation gives, `drift_of_two`: the drift under the first two components,
+    and `floor`: what retrieval would score by chance in this gallery.
     A task without a count takes the number of artists, as the evaluation does.
     """
     entries, _ = weight_entries(setting, counts, protocol)
@@ -99,4 +102,9 @@ def score(setting: Setting, counts: Mapping[Task, int], protocol: ProtocolSettin
         entries[task]["calibration_diagnostics"] = summary
         two = min(N_FIXED, space.n_components)
         entries[task]["drift_of_two"] = calibration_summary(space, two)["drift"]
+    if (vectors := setting.vectors.get("retrieval")) is not None:
+        entries["retrieval"]["floor"] = {
+            split: random_retrieval(vectors.fit.artists, part.artists, protocol.top_k)
+            for split, part in vectors.held_out.items()
+        }
     return Measured(entries, setting.absent)

@@ -27,6 +27,10 @@ HEADINGS: Mapping[Task, tuple[tuple[str, str], ...]] = {
     ),
 }
 """Of each task, the scores that are shown."""
+CHOSEN = {"components": "Calibration is", "calibration": "PCs are"}
+"""What is chosen, where that is not both."""
+CHANCE = ("floor/map/test", "mAP by chance")
+"""Shown where galleries differ: a smaller one is easier."""
 Numbers = Mapping[str, Number]
 
 
@@ -97,6 +101,7 @@ def _columns(ablation: Ablation, task: Task) -> list[Shown]:
         *([] if factor.name == "components" else [_count(task)]),
         *([] if factor.name == "calibration" else [_form(task)]),
         *(_score(key, heading) for key, heading in HEADINGS[task]),
+        *([_score(*CHANCE)] if factor.name == "gallery-size" and task == "retrieval" else []),
         _drift(f"{drift}/{task}/test", "drift" if drift == "drift" else "drift, 2 PCs"),
     ]
 
@@ -128,6 +133,8 @@ def _score(key: str, heading: str) -> Shown:
         found = numbers.get(key)
         if found is None:
             return EMPTY
+        if key.startswith("floor/"):
+            return percent(found.value)
         text = percent(found.value, found.draws_std)
         if found.low is None or found.high is None or not key.endswith("/test"):
             return text
@@ -157,8 +164,9 @@ def _legend(ablation: Ablation) -> str:
     parts = [
         f"Percent. {', '.join(kinds)}.",
         f"In brackets: {100 * LEVEL:.0f} % intervals over artists (docs/evaluation.md).",
-        "PCs and calibration are chosen on validation. Drift of artist means, before → after "
-        "calibration, in units of the spread within artists; in brackets what chance would give.",
+        f"{CHOSEN.get(ablation.factor.name, 'PCs and calibration are')} chosen on validation.",
+        "Drift: how far artists' means over test adapters are from those over fit adapters, in "
+        "units of the spread within artists, before → after calibration; in brackets by chance.",
     ]
     if drawn:
         parts.append(
