@@ -28,8 +28,10 @@ $(BIN)/.developed: $(BIN)/.installed
 demo: $(BIN)/.installed ## the whole pipeline on the shipped miniature, in minutes
 	@$(BIN)/lorastyle demo --out $(RUN)
 
+# Tests that start a Ray want the cores for themselves; the others share them, a file at a time.
 test: lint ## lint, types, import rules and the test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m 'not ray and not cluster' --numprocesses auto --dist loadfile
+	@$(BIN)/python -m pytest -m 'ray and not cluster'
 
 test-cluster: $(BIN)/.developed ## clusters on this machine, whose parts are killed
 	@$(BIN)/python -m pytest -m cluster
