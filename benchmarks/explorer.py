@@ -85,6 +85,7 @@ def measured(n: int, folder: Path) -> dict[str, object]:
         start = time.monotonic()
         browser.open(written.page.as_uri())
         found["open_s"] = round(time.monotonic() - start, 2)
+        found["hover_s"] = _hover(browser)
         for name, action in ACTIONS.items():
             found[f"{name}_s"] = _seconds(browser, action)
         found["heap_mb"] = round(browser.evaluate("performance.memory.usedJSHeapSize") / 1e6)
@@ -114,6 +115,20 @@ ACTIONS = {
     "space": _change("space", "1"),
     "three_d": "document.getElementById('dims-3').click()",
 }
+
+
+def _hover(browser: Browser) -> float:
+    """From a pointer that moves onto a mark to its picture and name."""
+    place = browser.evaluate(
+        "(() => { const plot = document.getElementById('plot'), l = plot._fullLayout;"
+        "const box = plot.getBoundingClientRect(), { space: s, rows: [row] } = lorastyle.view;"
+        "return [box.left + l.xaxis._offset + l.xaxis.d2p(s.scores[row * s.k]),"
+        " box.top + l.yaxis._offset + l.yaxis.d2p(s.scores[row * s.k + 1])]; })()"
+    )
+    start = time.monotonic()
+    browser.move(*place)
+    browser.wait("!document.getElementById('tip').hidden")
+    return round(time.monotonic() - start, 2)
 
 
 def _seconds(browser: Browser, action: str) -> float:

@@ -29,6 +29,8 @@ N_SHOWN, MOST_COMPONENTS = 10, 64
 """Components to choose axes from: at least so many where there are, and at most."""
 MOST_SPACES = 12
 """Of each task: a run may have hundreds, and each is as large as all scores in it."""
+MOST_NUMBERS = 50_000_000
+"""Scores of an explorer in all: of more, the spaces that are worst on validation are left out."""
 NOTES: Mapping[str, str] = {
     "retrieval": (
         "Where a search looks: fitted on all training adapters, the others calibrated as queries."
@@ -73,9 +75,14 @@ def shown_spaces(run: Run, adapters: pd.DataFrame) -> Iterator[ShownSpace]:
     names = _names(run, metrics)
     if not names:
         raise StageError(f"{run.location} has no style space; run `lorastyle embed {run.location}`")
+    n_numbers = 0
     for task, representation, sub_network in names:
         entry = metrics.get(task, {}).get(f"{representation}/{sub_network}", {})
-        yield _shown(run, adapters, task, representation, sub_network, entry)
+        space = _shown(run, adapters, task, representation, sub_network, entry)
+        n_numbers += space.scores.size
+        if n_numbers > max(MOST_NUMBERS, space.scores.size):
+            return
+        yield space
 
 
 def _metrics(run: Run) -> dict[str, Any]:

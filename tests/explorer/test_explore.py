@@ -21,6 +21,7 @@ from lorastyle.explorer.explore import explore
 from lorastyle.explorer.pictures import wanted_images
 from lorastyle.explorer.writing import write_explorer
 from lorastyle.ingest.finding import find_candidates
+from lorastyle.ingest.new_run import experiment_for_adapters
 from lorastyle.ingest.stage import ingest
 from lorastyle.runs import Run
 from lorastyle.search.search import search
@@ -145,6 +146,17 @@ def test_it_leads_to_the_report_where_there_is_one(trained_and_strangers):
     assert links(explore(run).page) == ["index.html"]
 
 
+def test_of_too_many_scores_the_spaces_that_come_first_are_kept(wild_run, tmp_path, monkeypatch):
+    everything, _ = parts(explore(wild_run, tmp_path / "all.html").page)
+    keys = [space["key"] for space in everything["adapters"]["spaces"]]
+    n, k = len(everything["adapters"]["adapters"]["id"]), everything["adapters"]["spaces"][0]["k"]
+    for most, kept in ((2 * n * k, 2), (1, 1)):
+        monkeypatch.setattr("lorastyle.explorer.spaces.MOST_NUMBERS", most)
+        data, scores = parts(explore(wild_run, tmp_path / "few.html").page)
+        assert [space["key"] for space in data["adapters"]["spaces"]] == keys[:kept]
+        assert len(scores) == kept
+
+
 def test_before_embedding_it_says_what_to_do(planned_run):
     with pytest.raises(StageError, match="lorastyle embed"):
         explore(planned_run())
@@ -179,3 +191,20 @@ def test_the_stated_size_is_that_of_the_file(content, tmp_path):
     about = BeautifulSoup(written.page.read_text(encoding="utf-8"), "html.parser").find(id="about")
     stated = float(about.get_text().split("this file of ")[1].split(" MB")[0])
     assert written.n_bytes == n_bytes and stated == pytest.approx(n_bytes / 1e6, abs=0.1)
+
+
+def test_in_a_bucket_it_is_published_with_the_report(machines, wild):
+    machines("a")
+    run = Run.create("s3://team/explored", experiment_for_adapters("wild", "miniature"))
+    ingest(run, find_candidates([wild]), {})
+    embed(run)
+    run.report_path.mkdir()
+    (run.report_path / "index.html").write_text("a report")
+    run.finish("report", {}, {"page": "report/index.html"}, 0.1)
+    machines("b")
+    written = explore(Run.open("s3://team/explored"))
+    machines("c")
+    elsewhere = Run.open("s3://team/explored")
+    elsewhere.pull("report")
+    assert (elsewhere.report_path / "index.html").read_text() == "a report"
+    assert (elsewhere.report_path / "explorer.html").read_bytes() == written.page.read_bytes()

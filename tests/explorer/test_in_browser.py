@@ -370,6 +370,9 @@ def test_hostile_names_are_text_wherever_they_show(tab, content):
     assert HOSTILE.replace("_", " ") in browser.evaluate(
         "document.getElementById('picked').textContent"
     )
+    browser = tab("colour=artist")
+    names = "[...document.querySelectorAll('#plot .annotation-text')].map(t => t.textContent)"
+    assert HOSTILE.replace("_", " ")[:39] + "…" in browser.evaluate(names)
     browser = tab("colour=artist&dims=3&hulls=1")
     # Only the page's own pictures: none that a name brought along.
     assert browser.evaluate("[...document.images].every(i => i.src.startsWith('data:image/jpeg'))")
