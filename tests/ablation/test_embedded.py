@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,9 @@ from lorastyle.ablation.request import Request
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.style_space import split_rows
 from lorastyle.errors import ConfigError, StageError
+from lorastyle.evaluation.curves import CURVE_COLUMNS
 from lorastyle.evaluation.stage import evaluate
+from lorastyle.evaluation.swept import FinishedSweep
 from lorastyle.runs import Run
 from tests.evaluation.conftest import make_experiment
 
@@ -205,6 +208,19 @@ def test_one_adapter_an_artist_has_scores_and_no_drift(database):
     # Of four adapters one is the right one, at each rank as likely.
     assert numbers["floor/map/test"].value == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
     assert not any(key.startswith("drift") for key in numbers)
+
+
+def test_curves_of_a_finished_sweep_are_taken_and_those_of_other_settings_are_not(database):
+    lines = [dict.fromkeys(CURVE_COLUMNS, 0.0) | {"n_components": k} for k in range(1, 8)]
+    results = pd.DataFrame(lines).assign(key="factors/feed_forward", calibration="full")
+    results.loc[2, ["ari_mean", "map"]] = 1.0
+    here = database.embedded()
+    usual = ablate_embedded(here, Request(FACTORS["sub-networks"], ("full", "feed_forward")))
+    swept = replace(here, swept=FinishedSweep(results, {}, database.experiment))
+    found = ablate_embedded(swept, Request(FACTORS["sub-networks"], ("full", "feed_forward")))
+    assert found.levels[0].to_dict() == usual.levels[0].to_dict()
+    for entries in found.levels[1].entries.values():
+        assert entries[0]["n_components"] == 3
 
 
 @pytest.mark.parametrize(
