@@ -9,7 +9,7 @@ from lorastyle.explorer.pictures import training_pictures, wanted_images
 from lorastyle.explorer.spaces import shown_spaces
 from lorastyle.explorer.writing import LARGEST_FILE, Content, Written, write_explorer
 from lorastyle.progress import progress
-from lorastyle.report.page import EXPLORER_FILE
+from lorastyle.report.page import EXPLORER_FILES
 from lorastyle.runs import Run
 
 
@@ -22,7 +22,7 @@ def explore(run: Run, out: Path | None = None, *, largest: int = LARGEST_FILE) -
     run.upstream_hash("embed")
     # The report as well: it is published again together with the explorer.
     run.pull("plan", "embed", "sweep", "evaluate", "report")
-    path = run.report_path / EXPLORER_FILE if out is None else out
+    path = run.report_path / EXPLORER_FILES[0] if out is None else out
     path.parent.mkdir(parents=True, exist_ok=True)
     adapters = adapter_table(run)
     spaces = list(shown_spaces(run, adapters))

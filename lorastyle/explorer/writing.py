@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from lorastyle.errors import StageError
 from lorastyle.explorer.document import document, scores_text
 from lorastyle.explorer.page import make_page
 from lorastyle.explorer.pictures import Pictures
@@ -22,6 +23,7 @@ from lorastyle.runs import write_atomically
 
 LARGEST_FILE = 32_000_000
 """Bytes of a page in one file. Browsers open more, but mail and reviewers do not."""
+_MARK = "data/plotly.js"
 _FRAME = 60_000
 """About what the page has besides data and library."""
 
@@ -50,8 +52,11 @@ def write_explorer(
 ) -> Written:
     """Write `out`, an HTML file; above `largest` bytes a folder of its name without the suffix.
 
-    `report` is the address of the run's report as seen from `out`.
+    `report` is the address of the run's report as seen from `out`. Raises StageError where `out`
+    does not end in .html, or the folder holds something else than an explorer.
     """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise StageError(f"{out} does not end in .html; the explorer is a page")
     facts = document(content.adapters, content.spaces, content.pictures)
     files: dict[str, Any] = {"adapters": facts}
     for number, space in enumerate(content.spaces):
@@ -60,7 +65,9 @@ def write_explorer(
     in_base64 = content.pictures.n_bytes * 4 // 3
     n_bytes = sum(len(text) for text in texts.values()) + in_base64 + _FRAME + len(plotly_script())
     if n_bytes > largest:
-        return _write_folder(content, facts, texts, out.with_suffix(""), report)
+        written = _write_folder(content, facts, texts, out.with_suffix(""), report)
+        out.unlink(missing_ok=True)  # an earlier explorer
+        return written
     if content.pictures.files:
         encoded = [base64.b64encode(one).decode("ascii") for one in content.pictures.files]
         texts["pictures"] = script_json(encoded)
@@ -83,6 +90,11 @@ def _write_folder(
     report: str | None,
 ) -> Written:
     """`index.html`, `data/*.js` and `pictures/*.jpg`: the page loads what it comes to need."""
+    if folder.exists() and not (folder / _MARK).is_file() and any(folder.iterdir()):
+        raise StageError(
+            f"the explorer is too large for one file, and the folder {folder} holds something "
+            "else; name another file with --out, or raise --largest-mb"
+        )
     for part in ("data", "pictures"):
         shutil.rmtree(folder / part, ignore_errors=True)
         (folder / part).mkdir(parents=True)
@@ -91,11 +103,10 @@ def _write_folder(
         name: f'lorastyle.files["{name}"]={text};\n'
         for name, text in {**texts, "adapters": script_json(facts)}.items()
     }
-    scripts["plotly"] = plotly_script()
-    n_bytes = 0
+    # First: by it an explorer that was not finished is known for one.
+    n_bytes = (folder / _MARK).write_bytes(plotly_script().encode())
     for name, text in scripts.items():
-        written = (folder / "data" / f"{name}.js").write_bytes(text.encode())
-        n_bytes += written
+        n_bytes += (folder / "data" / f"{name}.js").write_bytes(text.encode())
     for number, picture in enumerate(content.pictures.files):
         n_bytes += (folder / "pictures" / f"{number:06d}.jpg").write_bytes(picture)
     about = _about(content, f"in this folder of {size(n_bytes)}")

@@ -43,8 +43,8 @@ NAVIGATION = (
     ("captions", "Captions"),
     ("run", "The run"),
 )
-EXPLORER_FILE = "explorer.html"
-"""Where `lorastyle explore` puts its page, beside the report's."""
+EXPLORER_FILES = ("explorer.html", "explorer/index.html")
+"""Where `lorastyle explore` puts its page, beside the report's: a file, or a folder if large."""
 THEME_ICON = raw(
     '<svg viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="7" fill="none" '
     'stroke="currentColor" stroke-width="1.6"/><path d="M8,1a7,7 0 0,1 0,14z" '
@@ -70,7 +70,7 @@ def make_page(source: ReportSource, works: Mapping[str, list[str]], static_map: 
     body = tag(
         "body",
         tag("div", _header(source), class_="sheet"),
-        _navigation(present, (source.run.report_path / EXPLORER_FILE).is_file()),
+        _navigation(present, _explorer(source)),
         tag("main", [sections[name] for name in present], class_="sheet"),
         tag("div", _footer(), class_="sheet"),
         tag("script", raw(_asset("theme.js"))),
@@ -141,12 +141,17 @@ def _tile(label: str, value: str, unit: str, note: str) -> Markup:
     return tag("div", tag("dt", label), figure, tag("dd", note, class_="note"), class_="tile")
 
 
-def _navigation(present: list[str], is_explored: bool) -> Markup:
+def _explorer(source: ReportSource) -> str | None:
+    there = (name for name in EXPLORER_FILES if (source.run.report_path / name).is_file())
+    return next(there, None)
+
+
+def _navigation(present: list[str], explorer: str | None) -> Markup:
     links = [
         tag("li", tag("a", title, href=f"#{name}")) for name, title in NAVIGATION if name in present
     ]
-    if is_explored:
-        links.append(tag("li", tag("a", "Explorer", href=EXPLORER_FILE)))
+    if explorer is not None:
+        links.append(tag("li", tag("a", "Explorer", href=explorer)))
     button = tag("button", THEME_ICON, type="button", id="theme", aria_label="Light or dark")
     inner = tag("div", tag("ul", links), button, class_="sheet")
     return tag("nav", inner, aria_label="Sections")

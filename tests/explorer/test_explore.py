@@ -185,6 +185,22 @@ def test_a_hundred_and_more_artists_get_colours_and_none_is_no_colour(make_conte
             assert all(len(colour) == 7 and int(colour[1:], 16) >= 0 for colour in value["colour"])
 
 
+def test_a_folder_takes_the_place_of_explorers_alone(content, tmp_path):
+    (tmp_path / "page" / "data").mkdir(parents=True)
+    (tmp_path / "page" / "data" / "mine.csv").write_text("1,2")
+    with pytest.raises(StageError, match="something else"):
+        write_explorer(content, tmp_path / "page.html", largest=0)
+    assert (tmp_path / "page" / "data" / "mine.csv").read_text() == "1,2"
+    write_explorer(content, tmp_path / "other.html")
+    (tmp_path / "other").mkdir()
+    for _ in range(2):
+        written = write_explorer(content, tmp_path / "other.html", largest=0)
+        assert written.page == tmp_path / "other" / "index.html"
+        assert not (tmp_path / "other.html").exists()
+    with pytest.raises(StageError, match=r"\.html"):
+        write_explorer(content, tmp_path / "page")
+
+
 def test_the_stated_size_is_that_of_the_file(content, tmp_path):
     written = write_explorer(content, tmp_path / "page.html")
     n_bytes = written.page.stat().st_size

@@ -1,6 +1,7 @@
 """The explorer in a real browser, opened from disk: what it does, not only that it loads."""
 
 import json
+import time
 from itertools import count
 from urllib.parse import quote
 
@@ -478,3 +479,21 @@ def test_above_the_limit_it_is_a_folder_that_opens_from_disk_as_well(browser, co
         address for address in browser.requests() if not address.startswith(("data:", "about:"))
     ]
     assert asked and all(address.startswith(folder) for address in asked)
+
+
+def test_a_file_that_is_missing_from_the_folder_is_named(browser, content, tmp_path):
+    written = write_explorer(content, tmp_path / "page.html", largest=0)
+    (written.page.parent / "data" / "space-1.js").unlink()
+    browser.open(written.page.as_uri())
+    browser.evaluate(
+        "(() => { const f = document.getElementById('space');"
+        " f.value = '1'; f.dispatchEvent(new Event('change')); })()"
+    )
+    # No more than a moment, and without `wait`, which would take the error for its own.
+    for _ in range(100):
+        note = browser.evaluate("document.getElementById('loading').textContent")
+        if "space-1.js" in note:
+            break
+        time.sleep(0.05)
+    assert "data/space-1.js is missing" in note
+    assert not browser.evaluate("document.getElementById('loading').hidden")

@@ -261,3 +261,7 @@ def test_it_leads_to_the_explorer_where_there_is_one(make_evaluated_run, tmp_pat
     run.report_path.mkdir()
     (run.report_path / "explorer.html").write_text("an explorer")
     assert page_of(run).select_one("nav a[href='explorer.html']").get_text() == "Explorer"
+    (run.report_path / "explorer.html").rename(run.report_path / "index.html")
+    (run.report_path / "explorer").mkdir()
+    (run.report_path / "index.html").rename(run.report_path / "explorer" / "index.html")
+    assert page_of(run).select_one("nav a[href='explorer/index.html']")

@@ -96,6 +96,7 @@
     drawn = marks.traces;
     await Plotly.react(plot, marks.traces, marks.layout, { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: false, plotlyServerURL: "" });
     if (gl && plot.querySelector(".no-webgl")) return withoutGl();
+    byId("loading").hidden = true;
     describe(marks);
     Object.assign(lorastyle, { view, drawn, ready: mine });
   }
@@ -285,8 +286,11 @@
       clearTimeout(waiting);
       waiting = setTimeout(() => change({ query: event.target.value }), n > 20000 ? 300 : 80);
     });
-    byId("search").addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && view.found.rows.length) actions.pick(view.found.rows[0]);
+    byId("search").addEventListener("keydown", async (event) => {
+      if (event.key !== "Enter") return;
+      clearTimeout(waiting);
+      await change({ query: event.target.value });
+      if (view.found.rows.length) actions.pick(view.found.rows[0]);
     });
     for (const name of ["pan", "select", "lasso"])
       byId(`tool-${name}`).addEventListener("click", () => { tool = name; draw(); });
@@ -312,10 +316,11 @@
   listen();
   followPointer();
   await draw();
-  byId("loading").hidden = true;
-})().catch((error) => {
+})();
+
+// Files of a folder may be missing: whatever fails later than its call ends here.
+addEventListener("unhandledrejection", (event) => {
   const note = document.getElementById("loading");
   note.hidden = false;
-  note.textContent = `The explorer could not start: ${error.message}`;
-  throw error;
+  note.textContent = `This cannot be shown: ${event.reason.message}`;
 });
