@@ -83,13 +83,20 @@ def serve_replicas(
             on_listening(f"http://{host}:{port}/")
             _wait(done)
         finally:
-            serve.delete(NAME)
+            _within(2 * END_S, lambda: serve.delete(NAME))
             if not session.joins_a_cluster:
-                serve.shutdown()
+                _within(END_S, serve.shutdown)
 
 
 def _longest(settings: ServingSettings) -> float:
     return settings.receive_s + settings.work_s + END_S
+
+
+def _within(seconds: float, body: Callable[[], None]) -> None:
+    """Carry it out, but go on without it where the cluster does not answer any more."""
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def _wait(done: threading.Event) -> None:
