@@ -34,11 +34,11 @@ def measure(
     """Start-up and latency of whole searches; plain JSON."""
     rng = np.random.default_rng(seed)
     start = time.perf_counter()
-    placer = _placer(min(n_entries, MOST_FITTED), n_components, every, rng)
+    placer = fitted_placer(min(n_entries, MOST_FITTED), n_components, every, rng)
     queries = [random_adapter(modules(every), rank, number) for number in range(N_QUERIES)]
     made_s = time.perf_counter() - start
     start = time.perf_counter()
-    index = StyleIndex(_scores(placer, n_entries, rng))
+    index = StyleIndex(scores_like(placer, n_entries, rng))
     _search(placer, index, queries[0])
     start_up_s = time.perf_counter() - start
     times, placing = [], []
@@ -66,7 +66,7 @@ def _search(placer: SketchPlacer, index: StyleIndex, query: Any) -> None:
     index.nearest(scores, TOP_K)
 
 
-def _scores(placer: SketchPlacer, n: int, rng: np.random.Generator) -> Any:
+def scores_like(placer: SketchPlacer, n: int, rng: np.random.Generator) -> Any:
     """Of the fitted adapters, again and again with a little noise."""
     fitted = placer.space.pca.scores_.astype(np.float32)
     scores = fitted[rng.integers(0, len(fitted), n)]
@@ -74,7 +74,7 @@ def _scores(placer: SketchPlacer, n: int, rng: np.random.Generator) -> Any:
     return scores
 
 
-def _placer(n: int, n_components: int, every: int, rng: np.random.Generator) -> SketchPlacer:
+def fitted_placer(n: int, n_components: int, every: int, rng: np.random.Generator) -> SketchPlacer:
     shapes = {
         ModuleKey("unet", one.name): (one.out_features, one.in_features) for one in modules(every)
     }

@@ -37,13 +37,30 @@ class Suspects:
         return cls(table["row"].to_numpy(np.int64), [str(name) for name in table["adapter_id"]])
 
     def likely(
-        self, query: Query, ready: ReadyGallery, sketch: SketchSet | None
+        self,
+        query: Query,
+        ready: ReadyGallery,
+        sketch: SketchSet | None,
+        sketch_of: Callable[[int], SketchSet],
     ) -> list[tuple[int, str]]:
-        """Rows and names of those that may be duplicates, by their sketches where there are any."""
-        cosines = {} if sketch is None else _cosines(query, ready, sketch, self.rows)
+        """Rows and names of those that may be duplicates, by their sketches where it has one.
+
+        `sketch_of` gives the sketch of a row that the space was not fitted on.
+        """
+        pairs = list(zip(self.rows.tolist(), self.names, strict=True))
+        placer, ours = ready.placer, len(_in_the_run(query).updates)
+        # A sketch that leaves out part of the query says too little of the whole.
+        if sketch is None or placer is None or int(sketch.present[0].sum()) < ours:
+            return pairs
         least = _limits(query).same_run - SKETCH_MARGIN
-        pairs = zip(self.rows.tolist(), self.names, strict=True)
-        return [(row, name) for row, name in pairs if cosines.get(row, 1.0) >= least]
+        fitted = placer.number_of
+        found = []
+        for row, name in pairs:
+            known = row in fitted
+            theirs = placer.sketches.rows([fitted[row]]) if known else sketch_of(row)
+            if sketch.cosine(theirs)[0, 0] >= least:
+                found.append((row, name))
+        return found
 
 
 def find_duplicates(
@@ -73,18 +90,3 @@ def _in_the_run(query: Query) -> Adapter:
     room = query.room.modules()
     same = {key: value for key, value in query.adapter.updates.items() if key in room}
     return Adapter(query.adapter.name, same, query.adapter.facts)
-
-
-def _cosines(
-    query: Query, ready: ReadyGallery, sketch: SketchSet, rows: npt.NDArray[np.int64]
-) -> dict[int, float]:
-    """By row, of those that have sketches; none where a sketch leaves out part of the query."""
-    placer = ready.placer
-    if placer is None or int(sketch.present[0].sum()) < len(_in_the_run(query)):
-        return {}
-    number_of = placer.number_of
-    known = [row for row in rows.tolist() if row in number_of]
-    if not known:
-        return {}
-    theirs = placer.sketches.rows([number_of[row] for row in known])
-    return dict(zip(known, sketch.cosine(theirs)[0].tolist(), strict=True))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,8 @@ from lorastyle.store.cohorts import bytes_of
 from lorastyle.store.members import read_member
 from lorastyle.sub_networks import check
 
+MOST_PLACED = 2048
+"""Sketches, 128 KiB each, of adapters that a space was not fitted on."""
 MOST_CHOICES = 256
 """Of style spaces that are remembered: reasons have numbers in them, so there is no end of them."""
 
@@ -81,6 +85,7 @@ class Searcher:
         self._ready: dict[tuple[object, ...], ReadyGallery] = {}
         self._sketches: dict[bytes, SketchSet] = {}
         self._defaults: dict[int, int] = {}
+        self._placed: OrderedDict[tuple[int, int], SketchSet] = OrderedDict()
         self._is_large_run = self._is_large(GramSet.load(run.embedding_path).rows)
         wanted = wanted_products(run.experiment, self._room.targets)
         self.sub_networks: tuple[str, ...] = tuple(wanted.expressions)
@@ -109,7 +114,8 @@ class Searcher:
         indexes = ready.on(count)
         point = place.scores[:count]
         near = indexes.ranked.nearest(point, wishes.top_k)
-        suspects = Suspects.of(ready, indexes.everyone.nearest(point, N_COMPARED))
+        near_it = Suspects.of(ready, indexes.everyone.nearest(point, N_COMPARED))
+        suspects = near_it.likely(query, ready, sketch, partial(self._sketch_of, ready))
         neighbours = _named(ready, indexes.positions, near)
         result = SearchResult(
             query=adapter.name,
@@ -122,14 +128,16 @@ class Searcher:
             n_gallery=len(indexes.ranked),
             neighbours=neighbours,
             artists=vote(neighbours, indexes.usual_distance),
-            duplicates=find_duplicates(
-                query, suspects.likely(query, ready, sketch), lambda row: read_member(self.run, row)
-            ),
+            duplicates=find_duplicates(query, suspects, self.member),
             nearest_distance=float(near.distances[0]),
             usual_distance=indexes.usual_distance,
             notes=tuple(adapter.facts.get("notes", ())),
         )
         return Finding(result, place.scores, ready)
+
+    def member(self, row: int) -> Adapter:
+        """An adapter of the run. Raises StoreError for one that is damaged."""
+        return read_member(self.run, row)
 
     def warm(self) -> ReadyGallery:
         """Read what a file of another trainer will be compared with, before the first one comes.
@@ -203,6 +211,21 @@ class Searcher:
         sketch = ready.placer.sketch(query.adapter)
         scores, share = ready.placer.place_sketch(sketch)
         return Place(scores, share, "sketch"), sketch
+
+    def _sketch_of(self, ready: ReadyGallery, row: int) -> SketchSet:
+        """Of an adapter that was placed, not fitted: made when it is first near a query."""
+        assert ready.placer is not None
+        key = (id(ready.placer.sketches.plan), row)
+        with self._lock:
+            if key in self._placed:
+                self._placed.move_to_end(key)
+                return self._placed[key]
+        made = ready.placer.sketch(self.member(row))
+        with self._lock:
+            self._placed[key] = made
+            while len(self._placed) > MOST_PLACED:
+                self._placed.popitem(last=False)
+        return made
 
     def _count(self, ready: ReadyGallery, setting: SpaceChoice, wanted: int | None) -> int:
         most = ready.gallery.space.n_components
