@@ -66,7 +66,7 @@ def columns_of(adapters: pd.DataFrame) -> list[dict[str, Any]]:
     roles = [role for role in MARKS if (adapters["role"] == role).any()]
     values: dict[str, tuple[Sequence[str], Colours]] = {
         "artist": (artists, _artist_colours(genre_of)),
-        "genre": (genres, _genre_colours(genre_of)),
+        "genre": (genres, _genre_colours(genres)),
         "role": (roles, _apart(roles)),
         "rank": (ranks, _apart(ranks)),
         "source": (sources, _apart(sources)),
@@ -127,11 +127,9 @@ def _artist_colours(genre_of: Mapping[str, str]) -> Colours:
     return {**shades, **_NOBODY}
 
 
-def _genre_colours(genre_of: Mapping[str, str]) -> Colours:
-    palette = make_palette({genre: genre for genre in set(genre_of.values())})
-    colours = {
-        genre: (palette.genre(genre), palette.genre(genre, "dark")) for genre in genre_of.values()
-    }
+def _genre_colours(genres: Sequence[str]) -> Colours:
+    palette = make_palette({genre: genre for genre in genres})
+    colours = {genre: (palette.genre(genre), palette.genre(genre, "dark")) for genre in genres}
     return {**colours, **_NOBODY}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorastyle.embedding.spaces import DIRECTORY, load_space
+from lorastyle.embedding.spaces import load_space, space_path
 from lorastyle.embedding.style_space import StyleSpace, Task
 from lorastyle.errors import StageError
 from lorastyle.evaluation.swept import finished_sweep
@@ -23,7 +23,6 @@ from lorastyle.runs import Run
 from lorastyle.search.gallery import open_gallery
 from lorastyle.search.settings import default_components
 from lorastyle.store.ingested import IngestedStore
-from lorastyle.sub_networks import file_name
 
 N_SHOWN, MOST_COMPONENTS = 10, 64
 """Components to choose axes from: at least so many where there are, and at most."""
@@ -103,7 +102,7 @@ def _names(run: Run, metrics: Mapping[str, Any]) -> list[tuple[Task, str, str]]:
         for task in tasks
         for representation in outputs.get("representations", ())
         for sub_network in outputs.get("sub_networks", ())
-        if _path(run, task, representation, sub_network).is_file()
+        if space_path(run.embedding_path, task, representation, sub_network).is_file()
     ]
     best = {task: _best(run, metrics, task) for task in tasks}
 
@@ -118,11 +117,6 @@ def _names(run: Run, metrics: Mapping[str, Any]) -> list[tuple[Task, str, str]]:
         task: sorted((name for name in names if name[0] == task), key=order) for task in tasks
     }
     return [name for task in tasks for name in in_order[task][:MOST_SPACES]]
-
-
-def _path(run: Run, task: Task, representation: str, sub_network: str) -> Any:
-    name = f"{representation}.{file_name(sub_network)}.npz"
-    return run.embedding_path / DIRECTORY / task / name
 
 
 def _best(run: Run, metrics: Mapping[str, Any], task: Task) -> str | None:

@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from click.testing import CliRunner
 from PIL import Image
 
 from lorastyle.adapters.formats.write import write_adapter
+from lorastyle.cli.main import main
 from lorastyle.corpus.stage import corpus_root, read_plan
 from lorastyle.embedding.gram import GramSet
 from lorastyle.embedding.spaces import load_space
 from lorastyle.embedding.stage import embed
 from lorastyle.errors import StageError
+from lorastyle.explorer.columns import codes_of, columns_of
 from lorastyle.explorer.explore import explore
 from lorastyle.explorer.pictures import wanted_images
 from lorastyle.explorer.writing import write_explorer
@@ -201,6 +204,25 @@ def test_a_folder_takes_the_place_of_explorers_alone(content, tmp_path):
         write_explorer(content, tmp_path / "page")
 
 
+def test_an_artist_of_two_genres_is_one_artist_with_both():
+    adapters = pd.DataFrame(
+        {
+            "artist": ["a", "a", "b", "unlabelled"],
+            "genre": ["x", "y", "y", "z"],
+            "role": "train",
+            "rank": ["16", "4", "up to 8", "unknown"],
+            "source": "trained here",
+        }
+    )
+    columns = columns_of(adapters)
+    names = {column["key"]: [one["value"] for one in column["values"]] for column in columns}
+    assert sorted(names["artist"]) == ["a", "b", "unlabelled"]
+    assert names["genre"] == ["x", "y", "z"] and names["rank"] == ["unknown", "4", "up to 8", "16"]
+    codes = codes_of(adapters, columns)
+    for key, values in names.items():
+        assert [values[code] for code in codes[key]] == adapters[key].tolist()
+
+
 def test_the_stated_size_is_that_of_the_file(content, tmp_path):
     written = write_explorer(content, tmp_path / "page.html")
     n_bytes = written.page.stat().st_size
@@ -224,3 +246,14 @@ def test_in_a_bucket_it_is_published_with_the_report(machines, wild):
     elsewhere.pull("report")
     assert (elsewhere.report_path / "index.html").read_text() == "a report"
     assert (elsewhere.report_path / "explorer.html").read_bytes() == written.page.read_bytes()
+
+
+def test_the_verb_says_where_the_page_is_and_how_large(wild_run, tmp_path):
+    run, out = str(wild_run.directory), tmp_path / "page.html"
+    result = CliRunner().invoke(main, ["explore", run, "--out", str(out), "--json"])
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["page"] == str(out) and answer["bytes"] == out.stat().st_size
+    assert not answer["folder"]
+    refused = CliRunner().invoke(main, ["explore", run, "--out", str(tmp_path / "x")])
+    assert refused.exit_code == 1 and ".html" in refused.stderr
