@@ -10,7 +10,10 @@ from lorastyle.report.markup import Markup, raw, tag
 from lorastyle.report.page import THEME_ICON
 from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, RULE
 
-SCRIPTS = ("files.js", "geometry.js", "state.js", "figure.js", "panels.js", "main.js")
+SCRIPTS = (
+    *("files.js", "geometry.js", "state.js", "view.js", "figure.js"),
+    *("panels.js", "controls.js", "pointer.js", "main.js"),
+)
 # The browser itself then refuses whatever would leave the page. Plotly's WebGL plots compile
 # their drawing commands, for which 'unsafe-eval' stands: they hold numbers, never names.
 _POLICY = (
@@ -201,7 +204,7 @@ def _details(about: str) -> Markup:
         "aside",
         welcome,
         tag("p", id="said", class_="unseen", role="status"),
-        tag("div", id="picked", hidden=True),
+        tag("div", id="picked", hidden=True, tabindex=-1),
         tag("div", id="area", class_="adapters", hidden=True),
         tag("p", about, id="about", class_="hint"),
         id="details",

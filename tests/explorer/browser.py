@@ -190,8 +190,9 @@ class Browser:
         self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **held)
 
     def press(self, key: str) -> None:
-        for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
 
     def type(self, text: str) -> None:
         self.send("Input.insertText", text=text)

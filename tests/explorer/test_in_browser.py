@@ -377,7 +377,7 @@ def test_hostile_names_are_text_wherever_they_show(tab, content):
     browser = tab("colour=artist&dims=3&hulls=1")
     # Only the page's own pictures: none that a name brought along.
     assert browser.evaluate("[...document.images].every(i => i.src.startsWith('data:image/jpeg'))")
-    assert browser.evaluate("document.querySelectorAll('script:not([type])').length") == 7
+    assert browser.evaluate("document.querySelectorAll('script:not([type])').length") == 10
 
 
 def test_the_keyboard_goes_from_adapter_to_adapter(tab, content):
@@ -393,6 +393,21 @@ def test_the_keyboard_goes_from_adapter_to_adapter(tab, content):
     assert said.startswith(content.adapters["adapter_id"][second])
     after(browser, lambda: browser.press("Escape"))
     assert browser.evaluate("document.getElementById('picked').hidden")
+
+
+def test_lists_that_are_made_anew_keep_the_focus(tab, content):
+    browser = tab("pick=stranger")
+    focused = "document.activeElement"
+    browser.evaluate("document.querySelector(\"#legend [data-value='rembrandt']\").focus()")
+    after(browser, lambda: browser.press("Enter"))
+    assert browser.evaluate(f"{focused}.dataset.value") == "rembrandt"
+    assert browser.evaluate(f"{focused}.ariaPressed") == "false"
+    # A neighbour that was chosen leaves its own list: reading goes on where it is described.
+    browser.evaluate("document.querySelector('#neighbours button').focus()")
+    name = browser.evaluate(f"{focused}.dataset.adapter")
+    after(browser, lambda: browser.press("Enter"))
+    assert browser.evaluate(f"{focused}.id") == "picked"
+    assert name in browser.evaluate(f"{focused}.textContent")
 
 
 def test_every_control_has_a_name(tab):

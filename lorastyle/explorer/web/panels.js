@@ -41,9 +41,9 @@ lorastyle.makePanels = (data, actions) => {
   function toggle(view, key, i, count, mark) {
     const value = columnOf(key).values[i], shown = !view.state.hidden[key].has(i);
     return element("li", {},
-      element("button", { type: "button", class: "toggle", "aria-pressed": String(shown), "data-value": value.value,
+      element("button", { type: "button", class: "toggle", "data-key": `toggle/${key}/${i}`, "aria-pressed": String(shown), "data-value": value.value,
         onclick: () => actions.toggle(key, i) }, mark, element("span", {}, value.name), element("small", {}, number(count))),
-      element("button", { type: "button", class: "only", "aria-label": `Show only ${value.name}`, onclick: () => actions.only(key, i) }, "only"));
+      element("button", { type: "button", class: "only", "data-key": `only/${key}/${i}`, "aria-label": `Show only ${value.name}`, onclick: () => actions.only(key, i) }, "only"));
   }
 
   function legend(view, counts) {
