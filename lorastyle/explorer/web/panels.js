@@ -47,8 +47,9 @@ lorastyle.makePanels = (data, actions) => {
   }
 
   function legend(view, counts) {
-    byId("kinds").replaceChildren(...roles.values.map((_, i) => toggle(view, "role", i, counts.role[i], symbol(i))));
     const { key, name, values } = view.column;
+    const colour = (i) => (key === "role" ? values[i].colour[view.theme.number] : null);
+    byId("kinds").replaceChildren(...roles.values.map((_, i) => toggle(view, "role", i, counts.role[i], symbol(i, colour(i)))));
     byId("legend-box").hidden = key === "role";
     if (key === "role") return;
     byId("legend-title").textContent = name;
