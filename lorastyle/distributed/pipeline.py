@@ -71,9 +71,10 @@ def run_stage(
         from lorastyle.evaluation.stage import evaluate
 
         return evaluate(run, force=force, prepare=partial(make_pictures, run, session))
+    from lorastyle.explorer.explore import explore
     from lorastyle.report.stage import report
 
-    return report(run, force=force)
+    return report(run, force=force, explorer=partial(explore, with_report=True))
 
 
 def _plan(run: Run, session: Session, *, force: bool) -> StageOutcome:

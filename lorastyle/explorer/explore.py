@@ -13,9 +13,16 @@ from lorastyle.report.page import EXPLORER_FILES
 from lorastyle.runs import Run
 
 
-def explore(run: Run, out: Path | None = None, *, largest: int = LARGEST_FILE) -> Written:
+def explore(
+    run: Run,
+    out: Path | None = None,
+    *,
+    largest: int = LARGEST_FILE,
+    with_report: bool | None = None,
+) -> Written:
     """Write the explorer of an embedded run, by default beside its report.
 
+    `with_report` says whether a report will stand beside it, by default whether one does.
     PC counts and forms of calibration are those that validation chose, where the run is
     evaluated. Raises StageError before embedding, StoreError without adapters.
     """
@@ -28,12 +35,13 @@ def explore(run: Run, out: Path | None = None, *, largest: int = LARGEST_FILE) -
     spaces = list(shown_spaces(run, adapters))
     with progress("explore", len(wanted_images(adapters)), "pictures") as shown:
         pictures = training_pictures(run, adapters, shown)
-    beside_report = path.parent == run.report_path and (run.report_path / "index.html").is_file()
+    if with_report is None:
+        with_report = (run.report_path / "index.html").is_file()
     written = write_explorer(
         Content(run.experiment.name, adapters, spaces, pictures),
         path,
         largest=largest,
-        report="index.html" if beside_report else None,
+        report="index.html" if with_report and path.parent == run.report_path else None,
     )
     if out is None and run.manifest("report") is not None:
         run.publish_again("report")

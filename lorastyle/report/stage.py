@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from lorastyle.report.thumbnails import works_of_artists
 from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically
 
 
-def report(run: Run, *, force: bool = False) -> StageOutcome:
+def report(
+    run: Run, *, force: bool = False, explorer: Callable[[Run], object] | None = None
+) -> StageOutcome:
     """Write `report/index.html` and `report/figures/*.png|svg` from an evaluated run.
 
+    `explorer` writes a page beside it before, which it then leads to.
     Raises StageError where the run is not evaluated, or where its evaluation
     changed since the report and `force` is not set.
     """
@@ -31,10 +35,14 @@ def report(run: Run, *, force: bool = False) -> StageOutcome:
     sweep = finished_sweep(run)
     if sweep is not None:
         inputs["sweep"] = run.upstream_hash("sweep")
-    return carry_out(run, "report", inputs, lambda: _report(run, sweep), force=force)
+    return carry_out(run, "report", inputs, lambda: _report(run, sweep, explorer), force=force)
 
 
-def _report(run: Run, sweep: FinishedSweep | None) -> dict[str, Any]:
+def _report(
+    run: Run, sweep: FinishedSweep | None, explorer: Callable[[Run], object] | None
+) -> dict[str, Any]:
+    if explorer is not None:
+        explorer(run)
     source = read_source(run, sweep)
     written, static_map = _write_figures(source, run.report_path / "figures")
     page = make_page(source, works_of_artists(run, source.catalogue), static_map).encode()

@@ -77,6 +77,8 @@ def test_every_stage_leaves_its_manifest_and_its_files(undisturbed):
     for path in (run.catalogue_path, run.plan_path, run.store_path, run.metrics_path):
         assert path.exists(), path
     page = (run.report_path / "index.html").read_text(encoding="utf-8")
+    assert 'href="explorer.html"' in page
+    assert 'href="index.html"' in (run.report_path / "explorer.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert "http-equiv" in page
 
