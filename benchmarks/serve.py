@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from benchmarks.kernel.adapters import modules, random_adapter
 from benchmarks.kernel.placing import MOST_FITTED, fitted_placer, scores_like
@@ -59,7 +60,7 @@ N_FILES = 4
 BOUNDARY = "lorastyle-benchmark"
 TARGET_MS = 150.0
 SIZES: dict[str, dict[str, Any]] = {
-    "usual": {"entries": (2_709, 100_000), "requests": 160, "every": 1},
+    "usual": {"entries": (2_709, 100_000), "requests": 80, "every": 1},
     "quick": {"entries": (300,), "requests": 16, "every": 16},
 }
 
@@ -104,7 +105,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--entries", type=int, nargs="+", help="2,709 and 100,000")
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--requests", type=int, help="of all clients together; 160")
+    parser.add_argument("--requests", type=int, help="of all clients together; 80")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
@@ -123,14 +124,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Plain JSON."""
     with tempfile.TemporaryDirectory(prefix="lorastyle-benchmark-") as aside:
         folder = Path(aside)
-        files = _write_files(folder / "files", options)
+        _write_files(folder / "files", 0, options)
+        queries = _write_files(folder / "queries", N_FILES, options)
         run = Run.create(folder / "run", experiment_for_adapters("benchmark", "sd1"))
         ingest(run, find_candidates([folder / "files"]))
         embed(run)
-        rows = [_measure_one(run, files, n_entries, options) for n_entries in options.entries]
+        rows = [_measure_one(run, queries, n_entries, options) for n_entries in options.entries]
     return {
         "machine": machine.describe(REPOSITORY),
-        "file_bytes": len(files[0]),
+        "file_bytes": len(queries[0]),
         "rank": options.rank,
         "dtype": options.dtype,
         "target_p95_ms": TARGET_MS,
@@ -138,10 +140,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _write_files(folder: Path, options: argparse.Namespace) -> list[bytes]:
+def _write_files(folder: Path, seed: int, options: argparse.Namespace) -> list[bytes]:
     paths = [folder / f"{number}.safetensors" for number in range(N_FILES)]
     for number, path in enumerate(paths):
-        adapter = random_adapter(modules(options.every), options.rank, number)
+        adapter = random_adapter(modules(options.every), options.rank, seed + number)
         write_adapter(adapter, path, "kohya", dtype=options.dtype)
     return [path.read_bytes() for path in paths]
 
@@ -160,8 +162,9 @@ def _measure_one(
             start_s = time.perf_counter() - start
             bodies = [_body(content) for content in files]
             first = [_request(said["port"], body) for body in bodies]
-            alone = _load(said["port"], bodies, 1, max(8, options.requests // 8))
-            together = _load(said["port"], bodies, options.clients, options.requests)
+            process = psutil.Process(server.pid)
+            alone = _load(said["port"], bodies, 1, max(8, options.requests // 8), process)
+            together = _load(said["port"], bodies, options.clients, options.requests, process)
         finally:
             server.terminate()
             server.wait(30)
@@ -195,7 +198,9 @@ def _request(port: int, body: bytes) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def _load(port: int, bodies: list[bytes], n_clients: int, n_requests: int) -> dict[str, Any]:
+def _load(
+    port: int, bodies: list[bytes], n_clients: int, n_requests: int, server: psutil.Process
+) -> dict[str, Any]:
     each = -(-n_requests // n_clients)
     times: list[list[float]] = [[] for _ in range(n_clients)]
 
@@ -204,12 +209,13 @@ def _load(port: int, bodies: list[bytes], n_clients: int, n_requests: int) -> di
             times[client].append(_request(port, bodies[(client + number) % len(bodies)]))
 
     threads = [threading.Thread(target=ask, args=(client,)) for client in range(n_clients)]
-    start = time.perf_counter()
+    start, before = time.perf_counter(), server.cpu_times()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    wall_s = time.perf_counter() - start
+    wall_s, after = time.perf_counter() - start, server.cpu_times()
+    cpu_s = after.user + after.system - before.user - before.system
     found = np.concatenate(times)
     if len(found) < each * n_clients:
         raise RuntimeError(f"{each * n_clients - len(found)} requests were not answered")
@@ -219,6 +225,7 @@ def _load(port: int, bodies: list[bytes], n_clients: int, n_requests: int) -> di
         "per_s": len(found) / wall_s,
         "median_ms": float(np.median(found)),
         "p95_ms": float(np.quantile(found, 0.95)),
+        "cpu_ms": 1e3 * cpu_s / len(found),
     }
 
 
@@ -266,14 +273,15 @@ def render(document: dict[str, Any]) -> str:
         f"files of {document['file_bytes'] / 1e6:.1f} MB, rank {document['rank']}, "
         f"{document['dtype']}",
         "",
-        "| entries | clients | requests/s | median ms | p95 ms | floor ms | first ms | start s |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| entries | clients | requests/s | median ms | p95 ms | CPU ms | floor ms | first ms "
+        "| start s |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in document["served"]:
         lines += [
             f"| {one['entries']:,} | {load['clients']} | {load['per_s']:.1f} "
-            f"| {load['median_ms']:.0f} | {load['p95_ms']:.0f} | {one['floor_ms']:.0f} "
-            f"| {one['first_ms']:.0f} | {one['start_s']:.1f} |"
+            f"| {load['median_ms']:.0f} | {load['p95_ms']:.0f} | {load['cpu_ms']:.0f} "
+            f"| {one['floor_ms']:.0f} | {one['first_ms']:.0f} | {one['start_s']:.1f} |"
             for load in (one["alone"], one["together"])
         ]
     for one in document["served"]:

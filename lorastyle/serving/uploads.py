@@ -10,8 +10,9 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -113,7 +114,7 @@ class _Form:
         self._upload, self._wanted = upload, tuple(wanted)
         self._headers: dict[bytes, bytes] = {}
         self._field, self._value = bytearray(), bytearray()
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._n_parts = 0
         self._ended = False
         callbacks: MultipartCallbacks = {
@@ -173,12 +174,14 @@ class _Form:
         called = options.get(b"filename", b"").decode("utf-8", "replace")
         path = self._upload.directory / f"{name}.upload"
         self._upload.files[name] = Received(path, shown_name(called))
-        self._file = path.open("wb")
+        self._file = path.open("wb", buffering=0)
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         assert self._file is not None
         # To the page cache: shorter than the way to a thread and back.
-        self._file.write(data[start:end])
+        rest = memoryview(data)[start:end]
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def _on_end(self) -> None:
         self._ended = True
