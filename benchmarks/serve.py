@@ -21,9 +21,9 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ from lorastyle.serving.app import app_of
 from lorastyle.serving.counting import Counts
 from lorastyle.serving.desk import Desk
 from lorastyle.serving.pictures import Pictures
-from lorastyle.serving.server import serve_app
+from lorastyle.serving.server import listen, serve_app
 from lorastyle.serving.settings import ServingSettings
 from lorastyle.store.members import member_table
 
@@ -202,23 +202,15 @@ def _load(
     port: int, bodies: list[bytes], n_clients: int, n_requests: int, server: psutil.Process
 ) -> dict[str, Any]:
     each = -(-n_requests // n_clients)
-    times: list[list[float]] = [[] for _ in range(n_clients)]
 
-    def ask(client: int) -> None:
-        for number in range(each):
-            times[client].append(_request(port, bodies[(client + number) % len(bodies)]))
+    def ask(client: int) -> list[float]:
+        return [_request(port, bodies[(client + number) % len(bodies)]) for number in range(each)]
 
-    threads = [threading.Thread(target=ask, args=(client,)) for client in range(n_clients)]
     start, before = time.perf_counter(), server.cpu_times()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(n_clients) as pool:
+        found = np.concatenate(list(pool.map(ask, range(n_clients))))
     wall_s, after = time.perf_counter() - start, server.cpu_times()
     cpu_s = after.user + after.system - before.user - before.system
-    found = np.concatenate(times)
-    if len(found) < each * n_clients:
-        raise RuntimeError(f"{each * n_clients - len(found)} requests were not answered")
     return {
         "clients": n_clients,
         "requests": len(found),
@@ -241,7 +233,7 @@ def _serve(run: Run, n_entries: int, every: int, floor_file: Path) -> None:
         port = int(address.rstrip("/").rpartition(":")[2])
         print(json.dumps({"port": port, **floor}), flush=True)
 
-    serve_app(app_of(desk), "127.0.0.1", 0, listening)
+    serve_app(app_of(desk), listen("127.0.0.1", 0), listening)
 
 
 def _floor(searcher: PlantedSearcher, path: Path, rounds: int = 9) -> dict[str, Any]:

@@ -91,13 +91,16 @@ def command(
         if replicas is not None:
             from lorastyle.distributed.serving import serve_replicas
 
-            serve_replicas(str(target), settings, host, port, replicas, _listening)
+            # On other machines, and in processes of another directory, it must mean the same.
+            place = target if isinstance(target, str) else str(target.absolute())
+            serve_replicas(place, settings, host, port, replicas, _listening)
             return Answer(document, "ended")
         from lorastyle.runs import Run
         from lorastyle.serving.app import make_app
-        from lorastyle.serving.server import serve_app
+        from lorastyle.serving.server import listen, serve_app
 
-        serve_app(make_app(Run.open(target), settings), host, port, _listening)
+        with listen(host, port) as listening:
+            serve_app(make_app(Run.open(target), settings), listening, _listening)
         return Answer(document, "ended")
 
     respond(body, as_json=as_json, debug=debug)

@@ -9,18 +9,17 @@ from importlib import resources
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, FastAPI, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from lorastyle import __version__
-from lorastyle.errors import LorastyleError
 from lorastyle.runs import Run
 from lorastyle.search.searcher import Searcher, Wishes
 from lorastyle.serving import documents, refusals
 from lorastyle.serving.counting import CONTENT_TYPE, Counts
 from lorastyle.serving.desk import Desk
+from lorastyle.serving.failures import add_handlers
 from lorastyle.serving.gate import Gate
 from lorastyle.serving.page import page_css
 from lorastyle.serving.pictures import Pictures
@@ -80,7 +79,7 @@ def app_of(desk: Desk) -> Gate:
     _add_uploads(app, desk, guard)
     _add_reading(app, desk, guard)
     _add_page(app)
-    _add_handlers(app)
+    add_handlers(app)
     return Gate(app, desk.settings, desk.counts)
 
 
@@ -216,39 +215,3 @@ def _fixed(kind: str, text: str) -> Any:
 
 def _asset(name: str) -> str:
     return resources.files("lorastyle.serving").joinpath(name).read_text(encoding="utf-8")
-
-
-def _add_handlers(app: FastAPI) -> None:
-    """Every failure is answered in the same words as the command line's."""
-
-    async def ours(_: Request, error: Exception) -> Response:
-        assert isinstance(error, LorastyleError)
-        status = refusals.status_of(error)
-        headers = error.headers if isinstance(error, refusals.RefusedError) else {}
-        return _failure(status, type(error).__name__, str(error), headers)
-
-    async def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        return _failure(422, "RequestError", f"{where}: {first['msg']}")
-
-    async def plain(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        headers = dict(error.headers or {})
-        return _failure(error.status_code, "RequestError", str(error.detail), headers)
-
-    async def unexpected(_: Request, error: Exception) -> Response:
-        # No more of it: it may hold paths. The log has the traceback.
-        return _failure(500, type(error).__name__, "unexpected; the server's log says more")
-
-    app.add_exception_handler(LorastyleError, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, plain)
-    app.add_exception_handler(Exception, unexpected)
-
-
-def _failure(
-    status: int, kind: str, message: str, headers: dict[str, str] | None = None
-) -> JSONResponse:
-    return JSONResponse(refusals.document(kind, message), status, headers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from lorastyle.adapters.formats.write import write_adapter
 from lorastyle.serving.app import make_app
 from lorastyle.serving.gate import Gate
+from lorastyle.serving.server import Server, address_of, listen
 from lorastyle.serving.settings import ServingSettings
 
 SETTINGS = ServingSettings(max_upload_bytes=4 << 20, n_at_once=4)
@@ -41,22 +42,19 @@ def stranger(painter, tmp_path) -> Path:
 @contextmanager
 def listening(app: Gate) -> Iterator[str]:
     """The app on a free port of loopback."""
-    config = uvicorn.Config(app, port=0, log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join(20)
+    with listen("127.0.0.1", 0) as free:
+        server = Server(uvicorn.Config(app, log_level="warning", access_log=False), lambda _: None)
+        thread = threading.Thread(target=server.run, args=([free],))
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        try:
+            yield address_of(free)
+        finally:
+            server.should_exit = True
+            thread.join(20)
 
 
 def form(path: Path, name: str | None = None) -> dict[str, tuple[str, bytes]]:
     """As an upload of httpx."""
     return {"file": (name or path.name, path.read_bytes())}
-
-
-Send = Callable[..., object]

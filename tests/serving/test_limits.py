@@ -17,6 +17,7 @@ from lorastyle.serving.counting import Counts
 from lorastyle.serving.desk import Desk
 from lorastyle.serving.pictures import Pictures
 from lorastyle.serving.refusals import RefusedError
+from lorastyle.serving.server import listen
 from lorastyle.serving.settings import ServingSettings, check_access, hosts_for
 from tests.serving.conftest import form
 
@@ -200,6 +201,14 @@ def test_the_command_refuses_before_it_reads_anything(wild_run, monkeypatch):
     assert result.exit_code == 2 and "no token is set" in result.stderr
     check_access("127.0.0.1", None)
     check_access("0.0.0.0", TOKEN)
+
+
+def test_a_port_that_is_taken_is_said_before_the_run_is_read(wild_run):
+    with listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(main, ["serve", str(wild_run.directory), "--port", port])
+    assert result.exit_code == 2
+    assert f"port {port}" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_a_run_without_a_style_space_is_not_served(tmp_path):
