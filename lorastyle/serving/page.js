@@ -4,7 +4,7 @@
 const at = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const STAR = "M0,-13L3.4,-4.4L12.4,-4L5.3,1.7L7.7,10.5L0,5.5L-7.7,10.5L-5.3,1.7L-12.4,-4L-3.4,-4.4Z";
-const N_ARTISTS = 6, N_NAMED = 10, MARGIN = 34, CHARACTER = 7;
+const N_ARTISTS = 6, N_NAMED = 10, MARGIN = 34, CHARACTER = 7, OFFSETS = [-9, 26, -30, 45];
 const number = new Intl.NumberFormat("en");
 window.lorastyle = { ready: false, shown: null };
 let token = sessionStorage.getItem("token") || "", about = null, maps = {}, pictures = [], current = null;
@@ -186,7 +186,7 @@ function showAdapters(found) {
     if (!withPictures) return made("li", {}, far, name, who);
     const picture = made("img", { alt: `A work that ${one.adapter_id} was trained on`, width: 128, height: 128, hidden: true });
     const blank = made("span", { className: "blank" });
-    fetchPicture(one.row, picture, blank);
+    if (one.role !== "ingested") fetchPicture(one.row, picture, blank);
     return made("li", {}, picture, blank, who, " ", far, name);
   }));
 }
@@ -248,13 +248,15 @@ function nameArtists(svg, map, found, place, width) {
   for (const index of order) {
     if (!sums[index][2] || named >= N_NAMED) continue;
     const [left, top] = place(sums[index][0] / sums[index][2], sums[index][1] / sums[index][2]);
-    // Names that would lie on one another are left out, the farther artist's.
+    // Where names would lie on one another, the farther artist's is moved, or left out.
     const name = plain(map.artists[index].name).slice(0, 32), half = (name.length * CHARACTER) / 2;
-    if (taken.some(([x, y, other]) => Math.abs(x - left) < half + other && Math.abs(y - top) < 17)) continue;
-    taken.push([left, top, half]);
-    named += 1;
     const x = Math.min(Math.max(left, half + 4), width - half - 4);
-    svg.append(drawn("text", { class: "artist", x: x.toFixed(1), y: (top - 9).toFixed(1), "text-anchor": "middle" }, name));
+    const free = (y) => taken.every(([u, v, other]) => Math.abs(u - x) >= half + other || Math.abs(v - y) >= 17);
+    const y = OFFSETS.map((offset) => top + offset).find(free);
+    if (y === undefined) continue;
+    taken.push([x, y, half]);
+    named += 1;
+    svg.append(drawn("text", { class: "artist", x: x.toFixed(1), y: y.toFixed(1), "text-anchor": "middle" }, name));
   }
 }
 
