@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lorastyle.records import Role
 from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
 from lorastyle.report.curve_figures import draw_curves
 from lorastyle.report.figures import draw_drift
@@ -128,14 +129,14 @@ def artists_section(source: ReportSource, works: Mapping[str, list[str]]) -> Mar
 
 def artist_scores(queries: pd.DataFrame, space: str | None) -> dict[str, float]:
     """Mean average precision of each artist's test queries in a style space."""
-    needed = {"representation", "sub_network", "split", "calibrated", "artist", "average_precision"}
+    needed = {"representation", "sub_network", "role", "calibrated", "artist", "average_precision"}
     if space is None or not needed <= set(queries.columns):
         return {}
     representation, _, sub_network = space.partition("/")
     keep = (
         (queries["representation"] == representation)
         & (queries["sub_network"] == sub_network)
-        & (queries["split"] == "test")
+        & (queries["role"] == Role.QUERY_TEST.value)
         & queries["calibrated"].astype(bool)
     )
     means = queries[keep].dropna(subset="average_precision").groupby("artist")["average_precision"]

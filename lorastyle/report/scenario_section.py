@@ -2,53 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
 from lorastyle.report.markup import Markup, tag
+from lorastyle.report.scenario_figure import DRAWN_SCORES, colours_of, draw_scenarios
+from lorastyle.report.scenario_scores import CHANCE, SCENARIOS, ScenarioMethod, scenario_methods
 from lorastyle.report.source import ReportSource
-from lorastyle.report.words import percent, plain, space_name
+from lorastyle.report.words import SCORE_NAMES, percent
 
-SCENARIOS: Mapping[str, str] = {
-    "orig_orig": "Orig+Orig",
-    "orig_gen": "Orig+Gen",
-    "gen_orig": "Gen+Orig",
-    "gen_gen": "Gen+Gen",
-}
-"""Section 4.2 of the paper: [gallery]+[query]."""
 SCORE = "map"
+PANEL_SIZE = (4.3, 3.0)
+"""In inches."""
+NOT_SCORED = (
+    "Only the scenario Orig+Orig was scored here. For the paper's other three, where the originals "
+    "are not at hand, adapters have to generate images: set "
+)
 
 
 def scenarios(source: ReportSource) -> Markup | None:
-    """A table of test mAP by scenario; None where no images were generated."""
-    features = {
-        name: entry.get("retrieval", {})
-        for name, entry in source.metrics.get("features", {}).items()
-    }
-    if not any("gen_gen" in retrieval for retrieval in features.values()):
-        return None
-    chosen = source.chosen_space("retrieval") or ""
-    ours = source.metrics.get("retrieval", {}).get(chosen, {}).get("test")
-    rows = [
-        _row(plain(name), [retrieval.get(key, {}).get("test") for key in SCENARIOS], "feature")
-        for name, retrieval in features.items()
-    ]
-    rows.append(_row(space_name(chosen), [ours] * len(SCENARIOS), "ours chosen"))
-    floor = source.metrics.get("floor", {}).get("retrieval", {}).get("test")
-    if floor:
-        rows.append(_row("a random ranking", [floor] * len(SCENARIOS), "aside"))
+    """Bars of test mAP and Recall@k by scenario, and the table of mAP.
+
+    A sentence instead where images were scored but none were generated; None without either.
+    """
+    methods = scenario_methods(source)
+    if not methods:
+        return _not_scored(source)
     headings = [tag("th", name, scope="col") for name in SCENARIOS.values()]
     head = tag("thead", tag("tr", tag("th", "Method", scope="col", class_="method"), headings))
+    rows = [_row(method) for method in methods]
     return tag(
         "div",
         tag("h3", "With the originals, and without"),
+        _key(methods, css_variables(source.palette)),
+        tag("div", _panels(source, methods), class_="figures"),
         tag("div", tag("table", head, tag("tbody", rows)), class_="table", tabindex=0),
         tag("p", _note(source), class_="caption"),
     )
 
 
-def _row(name: str, scores: list[Mapping[str, Any] | None], kind: str) -> Markup:
-    return tag("tr", tag("th", name, scope="row"), [_cell(score) for score in scores], class_=kind)
+def _not_scored(source: ReportSource) -> Markup | None:
+    if not source.metrics.get("features"):
+        return None
+    setting = tag("code", "evaluation.generated=true")
+    return tag("p", NOT_SCORED, setting, " and evaluate again.", class_="caption")
+
+
+def _panels(source: ReportSource, methods: Sequence[ScenarioMethod]) -> list[Markup]:
+    variables = css_variables(source.palette)
+    figures = []
+    for score in DRAWN_SCORES:
+        title = f"Test {SCORE_NAMES[score]} by scenario"
+        with styled():
+            figure, axes = new_figure(*PANEL_SIZE)
+            draw_scenarios(axes[0, 0], methods, score)
+            drawn = inline_svg(figure, f"scenarios-{score}", title, variables)
+        figures.append(tag("figure", tag("figcaption", title), drawn))
+    return figures
+
+
+def _key(methods: Sequence[ScenarioMethod], variables: Mapping[str, str]) -> Markup:
+    """The methods' colours and names; chance is a dashed line."""
+    items, colours = [], colours_of(methods)
+    for method in methods:
+        if method.kind == CHANCE:
+            style = "height:0;background:none;border-top:1.5px dashed var(--ink)"
+        else:
+            style = f"background:var({variables[colours[method.name]]});height:9px"
+        items.append(tag("li", tag("i", style=style), method.name))
+    return tag("ul", items, class_="lines")
+
+
+def _row(method: ScenarioMethod) -> Markup:
+    cells = [_cell(scores) for scores in method.scores]
+    return tag("tr", tag("th", method.name, scope="row"), cells, class_=method.kind)
 
 
 def _cell(scores: Mapping[str, Any] | None) -> Markup:
@@ -62,7 +90,11 @@ def _cell(scores: Mapping[str, Any] | None) -> Markup:
 
 def _note(source: ReportSource) -> str:
     level = source.metrics.get("protocol", {}).get("interval", {}).get("level")
-    brackets = f" In brackets: intervals of {100 * level:.0f} %, over artists." if level else ""
+    brackets = (
+        f" In brackets, and as whiskers: intervals of {100 * level:.0f} %, over artists."
+        if level
+        else ""
+    )
     return (
         "Test mAP in percent, [gallery]+[query]: features of the images that adapters were trained "
         "on (Orig), or of images that they generated with those images' captions as prompts (Gen), "

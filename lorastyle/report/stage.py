@@ -15,6 +15,8 @@ from lorastyle.report.curve_figures import curves
 from lorastyle.report.markup import Markup
 from lorastyle.report.page import make_page
 from lorastyle.report.panels import comparisons, curve_panels, drift_pairs
+from lorastyle.report.scenario_figure import scenario_bars
+from lorastyle.report.scenario_scores import scenario_methods
 from lorastyle.report.scores import TASKS
 from lorastyle.report.source import ReportSource, read_source
 from lorastyle.report.swept import sweep_figures
@@ -83,4 +85,6 @@ def _figures(source: ReportSource) -> dict[str, Any]:
     compared = [(task.capitalize(), rows) for task in TASKS if (rows := comparisons(source, task))]
     if compared:
         made["methods"] = figures.methods(compared)
+    if by_scenario := scenario_methods(source):
+        made["scenarios"] = scenario_bars(by_scenario, source.top_k)
     return made

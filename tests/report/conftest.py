@@ -301,7 +301,7 @@ def queries_table(genre_of: dict[str, str]) -> pd.DataFrame:
         {
             "adapter_id": f"{artist}-query_{split}-{index:02d}",
             "artist": artist,
-            "split": split,
+            "role": f"query_{split}",
             "representation": representation,
             "sub_network": sub_network,
             "feature": None,

@@ -188,7 +188,8 @@ def test_calibration_adapters_are_not_shown_as_fitted(soup):
 
 def test_each_artist_has_its_works_and_its_score(soup, evaluated_run):
     queries = pd.read_parquet(evaluated_run.evaluation_path / "queries.parquet")
-    keep = queries[["representation", "sub_network", "split"]] == ["delta", "feed_forward", "test"]
+    named = queries[["representation", "sub_network", "role"]]
+    keep = named == ["delta", "feed_forward", "query_test"]
     means = queries[keep.all(axis=1) & queries["calibrated"]].groupby("artist")
     expected = means["average_precision"].mean()
     for article in soup.select("article"):
