@@ -65,6 +65,8 @@ class ReportSource:
     """By `REPRESENTATION/SUB_NETWORK`, as in the metrics."""
     curves: pd.DataFrame
     queries: pd.DataFrame
+    calibration: pd.DataFrame
+    """Scale and shift by setting, task and component."""
     catalogue: pd.DataFrame
     manifests: Mapping[str, Mapping[str, Any]]
     swept: SweepResults | None = None
@@ -140,6 +142,7 @@ def read_source(run: Run, sweep: FinishedSweep | None) -> ReportSource:
         spaces=_spaces(scores),
         curves=_optional(run, "curves.parquet"),
         queries=_optional(run, "queries.parquet"),
+        calibration=_optional(run, "calibration.parquet"),
         catalogue=catalogue,
         manifests={stage: recorded for stage in STAGES if (recorded := run.manifest(stage))},
         swept=None if sweep is None else SweepResults(sweep.results, sweep.best),

@@ -10,6 +10,7 @@ from typing import Any
 from lorastyle import __version__
 from lorastyle.evaluation.swept import FinishedSweep, finished_sweep
 from lorastyle.report import figures
+from lorastyle.report.calibration_figure import calibration_curves, calibration_lines
 from lorastyle.report.canvas import css_variables, inline_svg, save_figure, styled
 from lorastyle.report.curve_figures import curves
 from lorastyle.report.markup import Markup
@@ -82,6 +83,8 @@ def _figures(source: ReportSource) -> dict[str, Any]:
         made["components"] = curves(panels)
     if pairs := drift_pairs(source):
         made["calibration"] = figures.drift(pairs, source.palette)
+    if lines := calibration_lines(source):
+        made["calibration_curves"] = calibration_curves(lines)
     compared = [(task.capitalize(), rows) for task in TASKS if (rows := comparisons(source, task))]
     if compared:
         made["methods"] = figures.methods(compared)
