@@ -11,7 +11,9 @@ import pytest
 
 from cluster.validate import HERE
 from lorastyle.cli.main import main as lorastyle
+from lorastyle.config import load_experiment
 from lorastyle.distributed.metrics import GAUGES
+from lorastyle.training.settings import samples_a_step
 
 ROOT = HERE.parent
 GUIDES = [HERE / "README.md", ROOT / "docs" / "security.md", ROOT / "docs" / "cluster-at-scale.md"]
@@ -76,7 +78,9 @@ def test_every_file_of_the_folder_is_explained() -> None:
 def test_the_worked_example_follows_the_formula(n_adapters: int, column: int) -> None:
     cells = [line.split("|")[1:-1] for line in README.splitlines() if line.startswith("| ")]
     table = {row[0].strip(): row[column].strip() for row in cells if len(row) == 3}
-    n_gpus, per_s, samples, start_and_idle_h = 16, 100, 1760 * 2, 0.25
+    training = load_experiment(ROOT / "configs" / "paper.yaml").training
+    samples = training.n_steps * samples_a_step(training)
+    n_gpus, per_s, start_and_idle_h = 16, 100, 0.25
     training_h = n_adapters * samples / (3600 * per_s)
     hours = training_h / n_gpus + start_and_idle_h
     gib = n_adapters * 5_984_256 * 4 / 2**30
