@@ -89,13 +89,18 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
 def save_figure(figure: Any, stem: Path) -> tuple[Path, Path]:
     """Write `stem`.png and `stem`.svg; the same figure gives the same bytes of SVG."""
+    png, svg = save_png(figure, stem), stem.with_suffix(".svg")
+    write_atomically(svg, _svg(figure, stem.name, transparent=False))
+    return png, svg
+
+
+def save_png(figure: Any, stem: Path, dpi: int | None = None) -> Path:
+    """Write `stem`.png alone, of a figure that is photographs: as SVG it would be no sharper."""
     _settle(figure)
-    png = BytesIO()
-    figure.savefig(png, format="png", dpi=PNG_DPI)
-    paths = stem.with_suffix(".png"), stem.with_suffix(".svg")
-    write_atomically(paths[0], png.getvalue())
-    write_atomically(paths[1], _svg(figure, stem.name, transparent=False))
-    return paths
+    png, path = BytesIO(), stem.with_suffix(".png")
+    figure.savefig(png, format="png", dpi=PNG_DPI if dpi is None else dpi)
+    write_atomically(path, png.getvalue())
+    return path
 
 
 def inline_svg(figure: Any, name: str, label: str, variables: Mapping[str, str]) -> Markup:

@@ -52,13 +52,21 @@ THEME_ICON = raw(
 )
 
 
-def make_page(source: ReportSource, works: Mapping[str, list[str]], static_map: Markup) -> str:
-    """The whole document. `static_map` stands in for the map where scripts do not run."""
+def make_page(
+    source: ReportSource,
+    works: Mapping[str, list[str]],
+    static_map: Markup,
+    examples: Markup | None = None,
+) -> str:
+    """The whole document.
+
+    `static_map` stands in for the map where scripts do not run; `examples` is what queries found.
+    """
     frame = map_frame(source, map_data(source), static_map)
     sections = {
         "map": map_section(source, frame) if source.spaces else None,
         "clustering": clustering_section(source),
-        "retrieval": retrieval_section(source),
+        "retrieval": retrieval_section(source, examples),
         "components": components_section(source),
         "sweep": sweep_section(source),
         "calibration": calibration_section(source),

@@ -89,8 +89,8 @@ def clustering_section(source: ReportSource) -> Markup:
     )
 
 
-def retrieval_section(source: ReportSource) -> Markup:
-    """Figure 7 and supplementary tables 1 and 4 of the paper."""
+def retrieval_section(source: ReportSource, examples: Markup | None = None) -> Markup:
+    """Figure 7 and supplementary tables 1 and 4 of the paper; `examples` is what queries found."""
     protocol = source.metrics.get("protocol", {})
     chosen = source.chosen_space("retrieval")
     entry = source.metrics.get("retrieval", {}).get(chosen or "", {})
@@ -112,6 +112,7 @@ def retrieval_section(source: ReportSource) -> Markup:
             class_="caption",
         ),
         scenarios(source),
+        examples,
         _reasons(source, "retrieval"),
     )
 

@@ -8,21 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from lorastyle import __version__
+from lorastyle.errors import StageError
 from lorastyle.evaluation.swept import FinishedSweep, finished_sweep
 from lorastyle.report import figures
 from lorastyle.report.calibration_figure import calibration_curves, calibration_lines
-from lorastyle.report.canvas import css_variables, inline_svg, save_figure, styled
+from lorastyle.report.canvas import css_variables, inline_svg, save_figure, save_png, styled
 from lorastyle.report.curve_figures import curves
 from lorastyle.report.markup import Markup
 from lorastyle.report.page import make_page
 from lorastyle.report.panels import comparisons, curve_panels, drift_pairs
+from lorastyle.report.retrieval_examples import retrieval_examples
+from lorastyle.report.retrieval_grid import (
+    PicturedExample,
+    examples_part,
+    pictured,
+    retrieval_grid,
+)
 from lorastyle.report.scenario_figure import scenario_bars
 from lorastyle.report.scenario_scores import scenario_methods
 from lorastyle.report.scores import TASKS
 from lorastyle.report.source import ReportSource, read_source
 from lorastyle.report.swept import sweep_figures
-from lorastyle.report.thumbnails import works_of_artists
+from lorastyle.report.thumbnails import TrainingPictures, works_of_artists
 from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically
+
+GRID = "retrieval_examples"
+"""The figure of photographs: a PNG alone."""
+GRID_DPI = 150
+"""Its pictures have no more pixels to show."""
 
 
 def report(
@@ -48,7 +61,13 @@ def _report(
         explorer(run)
     source = read_source(run, sweep)
     written, static_map = _write_figures(source, run.report_path / "figures")
-    page = make_page(source, works_of_artists(run, source.catalogue), static_map).encode()
+    examples = _examples(source, sweep)
+    if examples:
+        with styled():
+            grid = save_png(retrieval_grid(examples), run.report_path / "figures" / GRID, GRID_DPI)
+        written.append(grid.name)
+    works = works_of_artists(run, source.catalogue)
+    page = make_page(source, works, static_map, examples_part(examples)).encode()
     write_atomically(run.report_path / "index.html", page)
     return {
         "page": "report/index.html",
@@ -56,6 +75,17 @@ def _report(
         "sha256": hashlib.sha256(page).hexdigest(),
         "figures": written,
     }
+
+
+def _examples(source: ReportSource, sweep: FinishedSweep | None) -> list[PicturedExample]:
+    """Queries and what they find; none of adapters whose images, or embedding, are not at hand."""
+    if not source.run.is_planned:
+        return []
+    try:
+        examples = retrieval_examples(source, sweep)
+        return pictured(examples, TrainingPictures(source.run, source.catalogue))
+    except StageError:
+        return []
 
 
 def _write_figures(source: ReportSource, directory: Path) -> tuple[list[str], Markup]:
