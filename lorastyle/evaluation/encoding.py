@@ -156,6 +156,16 @@ class Encoding:
         parts = [self._chunk(number) for number in range(len(self.chunks))]
         return np.concatenate([np.empty((0, self.feature.dimension), np.float32), *parts])
 
+    def read_kept(self, identity: str) -> Features | None:
+        """The features as kept of a feature of that identity, without its weights.
+
+        None where some are not kept: nothing is encoded.
+        """
+        names = (self._name(chunk, identity) for chunk in self.chunks)
+        parts = [self._kept.find(name) for name in names]
+        found = [np.asarray(part, np.float32) for part in parts if part is not None]
+        return np.concatenate(found) if found and len(found) == len(parts) else None
+
     def _chunk(self, number: int) -> Features:
         chunk = self.chunks[number]
         kept = self._kept.find(self._name(chunk))
@@ -164,8 +174,9 @@ class Encoding:
             return np.asarray(kept, np.float32)
         return self.make(number)
 
-    def _name(self, chunk: range) -> str:
-        return digest([self.feature.identity(), self.pictures.keys(chunk, self.feature)])[:24]
+    def _name(self, chunk: range, identity: str | None = None) -> str:
+        identity = self.feature.identity() if identity is None else identity
+        return digest([identity, self.pictures.keys(chunk, self.feature)])[:24]
 
     @property
     def _kept(self) -> KeptArrays:

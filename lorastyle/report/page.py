@@ -56,16 +56,19 @@ def make_page(
     source: ReportSource,
     works: Mapping[str, list[str]],
     static_map: Markup,
+    *,
+    pairs: Markup | None = None,
     examples: Markup | None = None,
 ) -> str:
     """The whole document.
 
-    `static_map` stands in for the map where scripts do not run; `examples` is what queries found.
+    `static_map` stands in for the map where scripts do not run, `pairs` shows later components,
+    `examples` is what queries found.
     """
     frame = map_frame(source, map_data(source), static_map)
     sections = {
         "map": map_section(source, frame) if source.spaces else None,
-        "clustering": clustering_section(source),
+        "clustering": clustering_section(source, pairs),
         "retrieval": retrieval_section(source, examples),
         "components": components_section(source),
         "sweep": sweep_section(source),

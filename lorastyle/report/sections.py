@@ -67,8 +67,8 @@ def map_section(source: ReportSource, frame: Markup) -> Markup:
     )
 
 
-def clustering_section(source: ReportSource) -> Markup:
-    """Tables 1 and 2 of the paper."""
+def clustering_section(source: ReportSource, pairs: Markup | None = None) -> Markup:
+    """Tables 1 and 2 of the paper; `pairs` shows later components."""
     protocol = source.metrics.get("protocol", {})
     seeds = protocol.get("seeds")
     n_seeds = len(seeds) if isinstance(seeds, list) else seeds
@@ -85,6 +85,7 @@ def clustering_section(source: ReportSource) -> Markup:
             TRACK_NOTE,
             class_="caption",
         ),
+        pairs,
         _reasons(source, "clustering"),
     )
 

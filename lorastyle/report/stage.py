@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,12 @@ from lorastyle.evaluation.swept import FinishedSweep, finished_sweep
 from lorastyle.report import figures
 from lorastyle.report.calibration_figure import calibration_curves, calibration_lines
 from lorastyle.report.canvas import css_variables, inline_svg, save_figure, save_png, styled
+from lorastyle.report.component_pairs import (
+    PairedComponents,
+    component_pairs,
+    pairs_figure,
+    pairs_part,
+)
 from lorastyle.report.curve_figures import curves
 from lorastyle.report.markup import Markup
 from lorastyle.report.page import make_page
@@ -32,6 +38,7 @@ from lorastyle.report.swept import sweep_figures
 from lorastyle.report.thumbnails import TrainingPictures, works_of_artists
 from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically
 
+Pairs = Sequence[PairedComponents]
 GRID = "retrieval_examples"
 """The figure of photographs: a PNG alone."""
 GRID_DPI = 150
@@ -60,14 +67,21 @@ def _report(
     if explorer is not None:
         explorer(run)
     source = read_source(run, sweep)
-    written, static_map = _write_figures(source, run.report_path / "figures")
+    pairs = component_pairs(source)
+    written, static_map = _write_figures(source, pairs, run.report_path / "figures")
     examples = _examples(source, sweep)
     if examples:
         with styled():
             grid = save_png(retrieval_grid(examples), run.report_path / "figures" / GRID, GRID_DPI)
         written.append(grid.name)
     works = works_of_artists(run, source.catalogue)
-    page = make_page(source, works, static_map, examples_part(examples)).encode()
+    page = make_page(
+        source,
+        works,
+        static_map,
+        pairs=pairs_part(pairs, source.palette),
+        examples=examples_part(examples),
+    ).encode()
     write_atomically(run.report_path / "index.html", page)
     return {
         "page": "report/index.html",
@@ -88,12 +102,12 @@ def _examples(source: ReportSource, sweep: FinishedSweep | None) -> list[Picture
         return []
 
 
-def _write_figures(source: ReportSource, directory: Path) -> tuple[list[str], Markup]:
+def _write_figures(source: ReportSource, pairs: Pairs, directory: Path) -> tuple[list[str], Markup]:
     """Every figure that the run has data for; its name, and the map for the page."""
     written: list[str] = []
     static_map = Markup("")
     with styled():
-        for name, figure in _figures(source).items():
+        for name, figure in _figures(source, pairs).items():
             written += [path.name for path in save_figure(figure, directory / name)]
             if name == "style_map":
                 variables = css_variables(source.palette)
@@ -101,7 +115,7 @@ def _write_figures(source: ReportSource, directory: Path) -> tuple[list[str], Ma
     return written, static_map
 
 
-def _figures(source: ReportSource) -> dict[str, Any]:
+def _figures(source: ReportSource, pairs: Pairs) -> dict[str, Any]:
     made: dict[str, Any] = {}
     space = source.spaces.get(source.shown_space or "")
     if space is not None:
@@ -115,6 +129,8 @@ def _figures(source: ReportSource) -> dict[str, Any]:
         made["calibration"] = figures.drift(pairs, source.palette)
     if lines := calibration_lines(source):
         made["calibration_curves"] = calibration_curves(lines)
+    if pairs:
+        made["component_pairs"] = pairs_figure(pairs, source.palette)
     compared = [(task.capitalize(), rows) for task in TASKS if (rows := comparisons(source, task))]
     if compared:
         made["methods"] = figures.methods(compared)

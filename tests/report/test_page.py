@@ -70,7 +70,7 @@ def test_ids_are_unique_and_links_lead_somewhere(soup):
 def test_figures_lie_beside_the_page_as_png_and_svg(written, evaluated_run):
     outcome, _ = written
     files = sorted(path.name for path in (evaluated_run.report_path / "figures").iterdir())
-    names = ("calibration", "components", "methods", "style_map")
+    names = ("calibration", "component_pairs", "components", "methods", "style_map")
     assert files == sorted(f"{name}.{suffix}" for name in names for suffix in ("png", "svg"))
     assert sorted(outcome.outputs["figures"]) == files
 
