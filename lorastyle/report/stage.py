@@ -125,8 +125,8 @@ def _figures(source: ReportSource, pairs: Pairs) -> dict[str, Any]:
         made |= {f"sweep_{name}": figure for name, figure in drawn.items() if figure is not None}
     elif panels := curve_panels(source):
         made["components"] = curves(panels)
-    if pairs := drift_pairs(source):
-        made["calibration"] = figures.drift(pairs, source.palette)
+    if drifted := drift_pairs(source):
+        made["calibration"] = figures.drift(drifted, source.palette)
     if lines := calibration_lines(source):
         made["calibration_curves"] = calibration_curves(lines)
     if pairs:
