@@ -59,11 +59,12 @@ def make_page(
     *,
     pairs: Markup | None = None,
     examples: Markup | None = None,
+    sheets: Mapping[str, str] | None = None,
 ) -> str:
     """The whole document.
 
     `static_map` stands in for the map where scripts do not run, `pairs` shows later components,
-    `examples` is what queries found.
+    `examples` is what queries found; `sheets` are files in `sheets/` by artist.
     """
     frame = map_frame(source, map_data(source), static_map)
     sections = {
@@ -73,7 +74,7 @@ def make_page(
         "components": components_section(source),
         "sweep": sweep_section(source),
         "calibration": calibration_section(source),
-        "artists": artists_section(source, works),
+        "artists": artists_section(source, works, sheets or {}),
         "captions": captions_section(source),
         "run": section("run", "How this run was made", facts(source)),
     }

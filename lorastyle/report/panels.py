@@ -102,13 +102,13 @@ def _lines(source: ReportSource, representation: str, task: str, score: str) -> 
     return lines
 
 
-def spread_artists(artists: StrArray, genres: StrArray) -> list[str]:
-    """At most `MAX_DRIFT_ARTISTS` artists, from every genre in turn."""
+def spread_artists(artists: StrArray, genres: StrArray, most: int = MAX_DRIFT_ARTISTS) -> list[str]:
+    """At most `most` artists, from every genre in turn."""
     queues = {
         genre: sorted(np.unique(artists[genres == genre]), reverse=True)
         for genre in np.unique(genres)
     }
     chosen: list[str] = []
-    while any(queues.values()) and len(chosen) < MAX_DRIFT_ARTISTS:
+    while any(queues.values()) and len(chosen) < most:
         chosen += [str(queue.pop()) for queue in queues.values() if queue]
-    return chosen[:MAX_DRIFT_ARTISTS]
+    return chosen[:most]

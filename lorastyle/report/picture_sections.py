@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -122,8 +123,10 @@ def _calibration_curves(source: ReportSource) -> Markup | None:
     )
 
 
-def artists_section(source: ReportSource, works: Mapping[str, list[str]]) -> Markup:
-    """A card an artist: works, and how often its queries find it."""
+def artists_section(
+    source: ReportSource, works: Mapping[str, list[str]], sheets: Mapping[str, str]
+) -> Markup:
+    """A card an artist: works, how often its queries find it, and the way to its sheet."""
     found = artist_scores(source.queries, source.chosen_space("retrieval"))
     cards = []
     ordered = sorted(source.artists, key=lambda artist: (source.genre_of[artist], artist))
@@ -145,6 +148,8 @@ def artists_section(source: ReportSource, works: Mapping[str, list[str]]) -> Mar
             tag("div", filled, class_="meter", aria_hidden="true") if score is not None else None
         )
         heading = tag("h3", dot, plain(artist))
+        sheet = sheets.get(artist)
+        link = tag("a", "One adapter’s images", href=f"sheets/{quote(sheet)}") if sheet else None
         cards.append(
             tag(
                 "article",
@@ -152,6 +157,7 @@ def artists_section(source: ReportSource, works: Mapping[str, list[str]]) -> Mar
                 heading,
                 line,
                 meter,
+                tag("p", link, class_="sheet-link") if link else None,
                 class_="artist",
                 id=f"artist-{number}",
             )

@@ -68,6 +68,8 @@ class ReportSource:
     calibration: pd.DataFrame
     """Scale and shift by setting, task and component."""
     catalogue: pd.DataFrame
+    plan: pd.DataFrame
+    """The adapters by row; no columns where they were ingested."""
     manifests: Mapping[str, Mapping[str, Any]]
     swept: SweepResults | None = None
     """Where the run has a sweep that its evaluation could choose by."""
@@ -144,6 +146,7 @@ def read_source(run: Run, sweep: FinishedSweep | None) -> ReportSource:
         queries=_optional(run, "queries.parquet"),
         calibration=_optional(run, "calibration.parquet"),
         catalogue=catalogue,
+        plan=pd.read_parquet(run.plan_path) if run.plan_path.exists() else pd.DataFrame(),
         manifests={stage: recorded for stage in STAGES if (recorded := run.manifest(stage))},
         swept=None if sweep is None else SweepResults(sweep.results, sweep.best),
     )

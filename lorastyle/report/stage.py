@@ -36,6 +36,7 @@ from lorastyle.report.scores import TASKS
 from lorastyle.report.source import ReportSource, read_source
 from lorastyle.report.swept import sweep_figures
 from lorastyle.report.thumbnails import TrainingPictures, works_of_artists
+from lorastyle.report.training_sheets import write_sheets
 from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically
 
 Pairs = Sequence[PairedComponents]
@@ -74,6 +75,7 @@ def _report(
         with styled():
             grid = save_png(retrieval_grid(examples), run.report_path / "figures" / GRID, GRID_DPI)
         written.append(grid.name)
+    sheets = write_sheets(source, run.report_path / "sheets")
     works = works_of_artists(run, source.catalogue)
     page = make_page(
         source,
@@ -81,6 +83,7 @@ def _report(
         static_map,
         pairs=pairs_part(pairs, source.palette),
         examples=examples_part(examples),
+        sheets=sheets,
     ).encode()
     write_atomically(run.report_path / "index.html", page)
     return {
@@ -88,6 +91,7 @@ def _report(
         "bytes": len(page),
         "sha256": hashlib.sha256(page).hexdigest(),
         "figures": written,
+        "sheets": sorted(sheets.values()),
     }
 
 

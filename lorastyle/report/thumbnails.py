@@ -37,8 +37,7 @@ class TrainingPictures:
     def square(self, image_id: str) -> Image.Image | None:
         """The middle of an image, `SIDE` pixels each way; None where it cannot be read."""
         path = self._paths.get(image_id)
-        picture = None if path is None else _read(self.run.fetch(path))
-        return None if picture is None else ImageOps.fit(picture, (SIDE, SIDE))
+        return None if path is None else square(self.run, path)
 
     @cached_property
     def _planned(self) -> Mapping[str, Iterable[str]]:
@@ -49,6 +48,12 @@ class TrainingPictures:
         root = corpus_root(self.run)
         names = self.catalogue[["image_id", "path"]].itertuples(index=False, name=None)
         return {str(image_id): root / str(path) for image_id, path in names}
+
+
+def square(run: Run, path: Path) -> Image.Image | None:
+    """The middle of an image file, `SIDE` pixels each way; None where it cannot be read."""
+    picture = _read(run.fetch(path))
+    return None if picture is None else ImageOps.fit(picture, (SIDE, SIDE))
 
 
 def works_of_artists(run: Run, catalogue: pd.DataFrame) -> dict[str, list[str]]:

