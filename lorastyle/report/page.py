@@ -60,11 +60,13 @@ def make_page(
     pairs: Markup | None = None,
     examples: Markup | None = None,
     sheets: Mapping[str, str] | None = None,
+    lacks: Markup | None = None,
 ) -> str:
     """The whole document.
 
     `static_map` stands in for the map where scripts do not run, `pairs` shows later components,
-    `examples` is what queries found; `sheets` are files in `sheets/` by artist.
+    `examples` is what queries found; `sheets` are files in `sheets/` by artist;
+    `lacks` says what was not made.
     """
     frame = map_frame(source, map_data(source), static_map)
     sections = {
@@ -76,7 +78,7 @@ def make_page(
         "calibration": calibration_section(source),
         "artists": artists_section(source, works, sheets or {}),
         "captions": captions_section(source),
-        "run": section("run", "How this run was made", facts(source)),
+        "run": section("run", "How this run was made", facts(source), lacks),
     }
     present = [name for name, _ in NAVIGATION if sections[name] is not None]
     body = tag(

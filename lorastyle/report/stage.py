@@ -20,6 +20,7 @@ from lorastyle.report.component_pairs import (
     pairs_part,
 )
 from lorastyle.report.curve_figures import curves
+from lorastyle.report.lacking import SHEETS, lacking_part
 from lorastyle.report.markup import Markup
 from lorastyle.report.page import make_page
 from lorastyle.report.panels import comparisons, curve_panels, drift_pairs
@@ -75,8 +76,9 @@ def _report(
         with styled():
             grid = save_png(retrieval_grid(examples), run.report_path / "figures" / GRID, GRID_DPI)
         written.append(grid.name)
-    sheets = write_sheets(source, run.report_path / "sheets")
+    sheets = write_sheets(source, run.report_path / SHEETS)
     works = works_of_artists(run, source.catalogue)
+    made = {Path(name).stem for name in written} | ({SHEETS} if sheets else set())
     page = make_page(
         source,
         works,
@@ -84,6 +86,7 @@ def _report(
         pairs=pairs_part(pairs, source.palette),
         examples=examples_part(examples),
         sheets=sheets,
+        lacks=lacking_part(source, made),
     ).encode()
     write_atomically(run.report_path / "index.html", page)
     return {
