@@ -67,7 +67,8 @@ def test_it_replaces_the_evaluations_curves(soup, outcome):
     assert "Sweep" in [link.get_text() for link in soup.select("nav a")]
     assert len(soup.select("#sweep figure svg")) == 5
     names = {name.partition(".")[0] for name in outcome.outputs["figures"]}
-    assert names == {"calibration", "methods", "style_map", "sweep_curves", "sweep_ranks"}
+    others = {"calibration", "component_pairs", "methods", "style_map"}
+    assert names == {*others, "sweep_curves", "sweep_ranks"}
 
 
 def test_ids_stay_unique(soup):
