@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from lorastyle.records import Role
 from lorastyle.report.calibration_figure import (
     COLOURS,
     NAMES,
@@ -20,6 +19,7 @@ from lorastyle.report.curve_figures import draw_curves
 from lorastyle.report.figures import draw_drift
 from lorastyle.report.markup import Markup, tag
 from lorastyle.report.panels import curve_panels, drift_pairs
+from lorastyle.report.retrieval_examples import queries_of
 from lorastyle.report.scores import score_of
 from lorastyle.report.sections import section
 from lorastyle.report.source import ReportSource
@@ -173,18 +173,11 @@ def artists_section(
 
 def artist_scores(queries: pd.DataFrame, space: str | None) -> dict[str, float]:
     """Mean average precision of each artist's test queries in a style space."""
-    needed = {"representation", "sub_network", "role", "calibrated", "artist", "average_precision"}
-    if space is None or not needed <= set(queries.columns):
+    found = queries_of(queries, space)
+    if found.empty:
         return {}
-    representation, _, sub_network = space.partition("/")
-    keep = (
-        (queries["representation"] == representation)
-        & (queries["sub_network"] == sub_network)
-        & (queries["role"] == Role.QUERY_TEST.value)
-        & queries["calibrated"].astype(bool)
-    )
-    means = queries[keep].dropna(subset="average_precision").groupby("artist")["average_precision"]
-    return {str(artist): float(mean) for artist, mean in means.mean().items()}
+    means = found.groupby("artist")["average_precision"].mean()
+    return {str(artist): float(mean) for artist, mean in means.items()}
 
 
 def _chosen_counts(source: ReportSource) -> Markup:
