@@ -92,7 +92,7 @@ class AwayFromHome(Victim):
         return super().ready()
 
     def work(self, tasks: Sequence[Task]) -> Report:
-        root, _, _, fence = self._where
+        root, _, _, fence, _ = self._where
         assert EpochLog(fence.place).latest() is not None, f"no epochs seen from {root}"
         return super().work(tasks)
 
