@@ -44,11 +44,12 @@ def encode_on_actors(run: Run, rows: Sequence[int], session: Session) -> None:
     `rows` are the adapters whose generated images are encoded. Ray is started only if there is
     something to encode.
     """
+    shown = _shown(run, tuple(rows))
     todo = [
         Chunk(name, generated, number)
         for name in feature_names(run)
-        for generated in ((False, True) if rows else (False,))
-        for number in _encoding(run, tuple(rows), name, generated).missing()
+        for generated, pictures in shown.items()
+        for number in _encoding(pictures, name, generated).missing()
     ]
     if todo:
         session.start()
@@ -57,9 +58,15 @@ def encode_on_actors(run: Run, rows: Sequence[int], session: Session) -> None:
         carry_out_on_actors(run, job, todo, lambda _, made: None)
 
 
-def _encoding(run: Run, rows: tuple[int, ...], name: str, generated: bool) -> Encoding:
-    pictures = Generated(run, rows) if generated else Originals.of(run)
-    return Encoding(run, feature_of(run, name, generated=generated), pictures)
+def _shown(run: Run, rows: tuple[int, ...]) -> dict[bool, Originals | Generated]:
+    """The pictures that features are of, by whether they are generated: read once for all."""
+    originals = {False: Originals.of(run)}
+    return {**originals, True: Generated(run, rows)} if rows else {**originals}
+
+
+def _encoding(pictures: Originals | Generated, name: str, generated: bool) -> Encoding:
+    feature = feature_of(pictures.run, name, generated=generated)
+    return Encoding(pictures.run, feature, pictures)
 
 
 class EncodingActor:
@@ -75,8 +82,8 @@ class EncodingActor:
         if not torch.cuda.is_available():
             torch.set_num_threads(1)  # one core an actor
         location, rows = self._where
-        run = Run.open(location)
-        self._encoding = cache(lambda name, generated: _encoding(run, rows, name, generated))
+        shown = _shown(Run.open(location), rows)
+        self._encoding = cache(lambda name, generated: _encoding(shown[generated], name, generated))
         return {}
 
     def work(self, chunks: Sequence[Chunk]) -> int:

@@ -21,9 +21,9 @@ from lorastyle.corpus.stage import corpus_root, read_catalogue
 from lorastyle.features.contract import (
     Features,
     ImageFeature,
-    PictureFeature,
     encode_all,
     image_feature,
+    takes_pictures,
 )
 from lorastyle.generation.kept import GeneratedImages
 from lorastyle.records import digest
@@ -72,21 +72,23 @@ class Originals:
         return [1] * len(self.catalogue)
 
     def keys(self, groups: range, feature: ImageFeature) -> list[str]:
-        hashes = self.catalogue["content_hash"]
-        return [f"{hashes.iloc[i]} {self._side(i, feature)}" for i in groups]
+        hashes = self.catalogue["content_hash"].iloc[list(groups)]
+        sides = self._seen(groups, feature)
+        return [f"{known} {side}" for known, side in zip(hashes, sides, strict=True)]
 
     def load(self, groups: range, feature: ImageFeature) -> Iterator[Picture]:
         from lorastyle.base.images import load_image
 
-        paths = [self.root / str(self.catalogue["path"].iloc[i]) for i in groups]
+        paths = [self.root / str(path) for path in self.catalogue["path"].iloc[list(groups)]]
         self.run.fetch_all(paths)
-        for i, path in zip(groups, paths, strict=True):
-            yield load_image(path, self._side(i, feature))
+        for path, side in zip(paths, self._seen(groups, feature), strict=True):
+            yield load_image(path, side)
 
-    def _side(self, i: int, feature: ImageFeature) -> int:
-        if isinstance(feature, PictureFeature):
-            return int(self._sides[i])
-        return min(feature.image_size, int(self._sides.min()))
+    def _seen(self, groups: range, feature: ImageFeature) -> list[int]:
+        """The side in pixels at which the feature sees each image."""
+        if takes_pictures(feature):
+            return [int(self._sides[i]) for i in groups]
+        return [min(feature.image_size, int(self._sides.min()))] * len(groups)
 
     @cached_property
     def _sides(self) -> NDArray[np.int64]:
@@ -101,20 +103,21 @@ class Generated:
     run: Run
     rows: Sequence[int]
 
-    @cached_property
+    @property
     def sizes(self) -> Sequence[int]:
-        return self._images.counts(self.rows)
+        return [size for _, size in self._contents]
 
     def keys(self, groups: range, feature: ImageFeature) -> list[str]:
-        return [self._names[i] for i in groups]
+        return [self._contents[i][0] for i in groups]
 
     def load(self, groups: range, feature: ImageFeature) -> Iterator[Picture]:
         for images in self._images.read([self.rows[i] for i in groups]):
             yield from images
 
     @cached_property
-    def _names(self) -> list[str]:
-        return self._images.names(self.rows)
+    def _contents(self) -> list[tuple[str, int]]:
+        """Read once, also where many features look at them: a record of each adapter."""
+        return self._images.contents(self.rows)
 
     @property
     def _images(self) -> GeneratedImages:

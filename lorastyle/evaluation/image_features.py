@@ -47,11 +47,12 @@ def measure_features(run: Run, table: pd.DataFrame, findings: Findings, shown: P
         return
     originals, images_of = Originals.of(run), _images_of(run, table)
     image_ids = list(originals.catalogue["image_id"])
+    made_by = Generated(run, generated_rows(run, table))
     for name in names:
         feature = feature_of(run, name)
         encoded = Encoding(run, feature, originals).read()
         vectors = adapter_features(encoded, image_ids, images_of)
-        generated = _generated_vectors(run, name, table)
+        generated = _generated_vectors(made_by, name, table)
         entry, queries = feature_entry(
             vectors, table, ProtocolSettings.of(run.experiment), generated
         )
@@ -64,17 +65,16 @@ def measure_features(run: Run, table: pd.DataFrame, findings: Findings, shown: P
         shown.advance()
 
 
-def _generated_vectors(run: Run, name: str, table: pd.DataFrame) -> FloatArray | None:
+def _generated_vectors(pictures: Generated, name: str, table: pd.DataFrame) -> FloatArray | None:
     """Of each adapter of the table; zeros for those whose images nobody looks at."""
-    rows = generated_rows(run, table)
-    if not rows:
+    if not pictures.rows:
         return None
-    feature, pictures = feature_of(run, name, generated=True), Generated(run, rows)
-    encoded = Encoding(run, feature, pictures).read()
+    feature = feature_of(pictures.run, name, generated=True)
+    encoded = Encoding(pictures.run, feature, pictures).read()
     ends = np.cumsum(pictures.sizes)
     members = [range(end - size, end) for end, size in zip(ends, pictures.sizes, strict=True)]
     vectors = np.zeros((len(table), encoded.shape[1]))
-    vectors[table["row"].isin(rows)] = aggregate(encoded, members)
+    vectors[table["row"].isin(pictures.rows)] = aggregate(encoded, members)
     return vectors
 
 

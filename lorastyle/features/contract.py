@@ -7,7 +7,7 @@ is the mean over the images it was trained on (paper, section 4.2).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,6 @@ class ImageFeature(Protocol):
         """Shapes: images uint8 (m, size, size, 3), result float32 (m, dimension)."""
 
 
-@runtime_checkable
 class PictureFeature(ImageFeature, Protocol):
     """A feature that scales and crops by itself, and should be given pictures as they are."""
 
@@ -51,6 +50,14 @@ class PictureFeature(ImageFeature, Protocol):
 
     def encode_prepared(self, images: Images) -> Features:
         """Shapes: prepared images uint8 (m, crop, crop, 3), result float32 (m, dimension)."""
+
+
+def takes_pictures(feature: ImageFeature) -> TypeGuard[PictureFeature]:
+    """Whether it scales and crops by itself.
+
+    Asked of the class: an instance with weights loads them to answer for its properties.
+    """
+    return hasattr(type(feature), "prepare")
 
 
 def check_images(images: Images) -> None:
@@ -70,7 +77,7 @@ def encode_all(
     Shapes: each image uint8 (height, width, 3), result float32 (m, dimension).
     """
     encode = feature.encode
-    if isinstance(feature, PictureFeature):
+    if takes_pictures(feature):
         # Prepared as they come: a batch of whole pictures may be larger than memory.
         images, encode = map(feature.prepare, images), feature.encode_prepared
     encoded: list[Features] = []

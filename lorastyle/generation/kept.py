@@ -52,8 +52,7 @@ class GeneratedImages:
 
     def missing(self, rows: Iterable[int]) -> list[int]:
         """Those of these rows whose images are still to be made."""
-        subjects = read_subjects(self.run, rows)
-        return [one.row for one in subjects if not self._kept.has(self._name(one))]
+        return [one.row for one in self._without_images(rows)]
 
     def make(
         self,
@@ -70,8 +69,8 @@ class GeneratedImages:
         """
         from lorastyle.generation.generator import Generator
 
-        todo = set(self.missing(rows))
-        orders = [Order(one, tuple(one.wanted())) for one in read_subjects(self.run, sorted(todo))]
+        subjects = self._without_images(sorted(set(rows)))
+        orders = [Order(one, tuple(one.wanted())) for one in subjects]
         generator = Generator(base, self.sampling, batch_size=batch_size)
         for order, images in carry_out(self.run, orders, generator, on_step=on_step):
             self._kept.keep(self._name(order.subject), images)
@@ -90,13 +89,13 @@ class GeneratedImages:
                 )
             yield np.asarray(images, np.uint8)
 
-    def names(self, rows: Iterable[int]) -> list[str]:
-        """Under which each adapter's images are kept, made or not: a digest of what makes them."""
-        return [self._name(subject) for subject in read_subjects(self.run, rows)]
+    def contents(self, rows: Iterable[int]) -> list[tuple[str, int]]:
+        """Of each adapter's images, made or not: a digest of what makes them, and how many."""
+        return [(self._name(one), len(one.images)) for one in read_subjects(self.run, rows)]
 
-    def counts(self, rows: Iterable[int]) -> list[int]:
-        """How many images each adapter has, made or not."""
-        return [len(subject.images) for subject in read_subjects(self.run, rows)]
+    def _without_images(self, rows: Iterable[int]) -> list[Subject]:
+        subjects = read_subjects(self.run, rows)
+        return [one for one in subjects if not self._kept.has(self._name(one))]
 
     @property
     def _kept(self) -> KeptArrays:

@@ -54,7 +54,7 @@ def test_all_scenarios_are_scored_on_images_that_actors_made(
 
     # An adapter's vector is the mean over the images it made, by hand.
     table = pd.DataFrame({"row": [4, 0, 23], "role": ["train", "val", "query_test"]})
-    found = image_features._generated_vectors(run, "pixel_mean", table)
+    found = image_features._generated_vectors(Generated(run, [4, 23]), "pixel_mean", table)
     images = GeneratedImages.of(run).read([4, 23])
     expected = [np.mean([PixelMean().encode(one[None])[0] for one in each], 0) for each in images]
     assert found is not None
@@ -73,9 +73,9 @@ def test_actors_encode_what_the_evaluation_then_finds(
     encode_on_actors(run, rows, local_ray)
     for name in run.experiment.evaluation.features:
         for generated in (False, True):
-            made = pictures._encoding(run, tuple(rows), name, generated)
-            assert made.missing() == []
             seen = Generated(run, rows) if generated else Originals.of(run)
+            made = pictures._encoding(seen, name, generated)
+            assert made.missing() == []
             monkeypatch.setattr(Encoding, "_kept", property(lambda self: Nothing()))
             alone = Encoding(run, feature_of(run, name, generated=generated), seen).read()
             monkeypatch.undo()

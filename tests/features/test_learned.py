@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from lorastyle.features import clip as clip_room
 from lorastyle.features import configs
 from lorastyle.features import dino as dino_room
-from lorastyle.features.contract import encode_all, image_feature
+from lorastyle.features.contract import encode_all, image_feature, takes_pictures
 from lorastyle.features.layouts import OPENAI_CLIP
 from tests.features.conftest import N_PROJECTED, N_STYLE, SIDE, SIZES, make_clip, pictures
 
@@ -208,3 +208,9 @@ def test_an_identity_is_of_the_weights_and_not_of_their_name(clip_folder, mapper
     tensors["visual_projection.weight"] *= 2
     save_file(tensors, copy / "model.safetensors")
     assert identity("clip", clip=copy) != before
+
+
+def test_whether_a_feature_takes_pictures_is_known_without_its_weights(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert takes_pictures(image_feature("clip", {"clip": str(tmp_path)}))
+    assert not takes_pictures(image_feature("colour_histogram"))
