@@ -50,7 +50,7 @@ def test_images_stand_in_the_order_of_training_with_those_made_below(trained_run
     spec = specs[rows[0]]
     colours = np.random.default_rng(0).integers(0, 256, (len(spec.image_ids), 1, 1, 3))
     made = np.broadcast_to(colours, (len(colours), 32, 32, 3)).astype(np.uint8)
-    (name,) = GeneratedImages.of(trained_run).names([spec.row])
+    ((name, _),) = GeneratedImages.of(trained_run).contents([spec.row])
     KeptArrays.of(trained_run, "generated").keep(name, made)
 
     sheets = tmp_path / "sheets"
