@@ -8,14 +8,11 @@ from typing import Any
 import click
 
 from lorastyle.cli.answer import Answer, answer_options, respond
-from lorastyle.cli.members import chosen_rows
-from lorastyle.cli.opening import RUN
+from lorastyle.cli.members import adapters_of_a_run, chosen_rows
 
 
 @click.command(name="export")
-@click.argument("target", type=RUN, metavar="RUN")
-@click.argument("names", nargs=-1, metavar="ADAPTER...")
-@click.option("--all", "everything", is_flag=True, help="Every adapter of the run.")
+@adapters_of_a_run
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from lorastyle.cli.opening import RUN
+
 if TYPE_CHECKING:
     from lorastyle.runs import Run
+
+
+def adapters_of_a_run(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments RUN and ADAPTER..., and --all: `target`, `names`, `everything`."""
+    command = click.option("--all", "everything", is_flag=True, help="Every adapter of the run.")(
+        command
+    )
+    command = click.argument("names", nargs=-1, metavar="ADAPTER...")(command)
+    return click.argument("target", type=RUN, metavar="RUN")(command)
 
 
 def chosen_rows(run: Run, names: Sequence[str], everything: bool) -> Mapping[str, int]:

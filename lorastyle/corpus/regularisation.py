@@ -7,7 +7,6 @@ would be trained to keep it.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,9 @@ import pandas as pd
 
 from lorastyle.corpus.captions import name_pattern, scrub
 from lorastyle.corpus.folder import count_images, folder_digest, read_pictures
+from lorastyle.corpus.planned import copy_images, read_table
 from lorastyle.corpus.works import LeftOut, Work
-from lorastyle.errors import CorpusError, StageError
+from lorastyle.errors import CorpusError
 from lorastyle.progress import progress
 from lorastyle.records import digest
 from lorastyle.runs import Run, write_parquet
@@ -70,7 +70,7 @@ def plan_regularisation(
         )
     table = _table(works, catalogue, run)
     if run.url is not None:
-        _copy(folder, run.regularisation_path, table["path"])
+        copy_images(folder, run.regularisation_path, table["path"])
     write_parquet(run.regularisation_table_path, table)
     named = [LeftOut(f"regularisation/{item.file}", item.reason) for item in left_out]
     record = {
@@ -87,14 +87,7 @@ def read_regularisation(run: Run) -> pd.DataFrame | None:
     """
     if regularisation_folder(run) is None:
         return None
-    run.pull("plan")
-    try:
-        return pd.read_parquet(run.regularisation_table_path)
-    except FileNotFoundError as error:
-        raise StageError(
-            f"{run.regularisation_table_path} does not exist; run `lorastyle plan {run.location}` "
-            "first"
-        ) from error
+    return read_table(run, run.regularisation_table_path)
 
 
 def regularisation_root(run: Run) -> Path:
@@ -135,12 +128,3 @@ def _table(works: Iterable[Work], catalogue: pd.DataFrame, run: Run) -> pd.DataF
     return pd.DataFrame(
         [[getattr(work, column) for column in COLUMNS] for work in rows], columns=list(COLUMNS)
     )
-
-
-def _copy(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Into the run's own folder, to be published with the plan."""
-    shutil.rmtree(target, ignore_errors=True)
-    for name in names:
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, path)

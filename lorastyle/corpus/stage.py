@@ -21,11 +21,11 @@ from lorastyle.corpus.descriptions import (
     descriptions_path,
 )
 from lorastyle.corpus.folder import count_images, folder_digest, read_folder
+from lorastyle.corpus.planned import copy_images, read_table
 from lorastyle.corpus.planning import choose_artists, make_catalogue, make_specs
 from lorastyle.corpus.procedural import write_corpus
 from lorastyle.corpus.regularisation import plan_regularisation, regularisation_inputs
 from lorastyle.corpus.works import LeftOut, Work
-from lorastyle.errors import StageError
 from lorastyle.progress import progress
 from lorastyle.records import AdapterSpec, Role, digest
 from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically, write_parquet
@@ -85,12 +85,12 @@ def _source(run: Run) -> Path:
 
 def read_catalogue(run: Run) -> pd.DataFrame:
     """The images of a planned run. Raises StageError where it is not planned."""
-    return _read_table(run, run.catalogue_path)
+    return read_table(run, run.catalogue_path)
 
 
 def read_plan(run: Run) -> list[AdapterSpec]:
     """The adapters of a planned run, by row. Raises StageError where it is not planned."""
-    rows = _read_table(run, run.plan_path).to_dict("records")
+    rows = read_table(run, run.plan_path).to_dict("records")
     return [AdapterSpec.from_dict({str(key): row[key] for key in row}) for row in rows]
 
 
@@ -147,7 +147,7 @@ def _plan(run: Run, image_size: int, describer: Callable[[str], Describer]) -> d
     _write_table(run.directory / "left_out.csv", map(asdict, left_out), ("file", "reason"))
     _write_table(run.captions_path, map(_caption_row, captions), CAPTION_COLUMNS)
     if run.url is not None and corpus.source == "folder":
-        _copy_images(_source(run), run.corpus_path, catalogue["path"])
+        copy_images(_source(run), run.corpus_path, catalogue["path"])
     write_parquet(run.catalogue_path, catalogue)
     write_parquet(run.plan_path, pd.DataFrame(rows))
     return {
@@ -198,30 +198,11 @@ def _paint(run: Run, image_size: int) -> None:
     )
 
 
-def _copy_images(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Images of the user's folder into the run's own, to be published with the plan."""
-    shutil.rmtree(target, ignore_errors=True)
-    for name in names:
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, path)
-
-
 def _read_images(
     root: Path, metadata: Path | None, min_side: int
 ) -> tuple[list[Work], list[LeftOut]]:
     with progress("plan", count_images(root), "images") as shown:
         return read_folder(root, metadata, min_side=min_side, shown=shown)
-
-
-def _read_table(run: Run, path: Path) -> pd.DataFrame:
-    run.pull("plan")
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise StageError(
-            f"{path} does not exist; run `lorastyle plan {run.location}` first"
-        ) from error
 
 
 def _write_table(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> None:

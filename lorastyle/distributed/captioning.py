@@ -13,6 +13,7 @@ from lorastyle.corpus.descriptions import DescribeAll, Keep
 from lorastyle.corpus.works import Work
 from lorastyle.distributed.crews import Job, carry_out_on_actors
 from lorastyle.distributed.session import Session
+from lorastyle.distributed.sizing import keep_to_one_core
 from lorastyle.pictures import read_picture
 from lorastyle.runs import Run
 
@@ -54,10 +55,7 @@ class CaptioningActor:
 
     def ready(self) -> dict[str, Any]:
         """Load it: the same model as the driver's, or none."""
-        import torch
-
-        if not torch.cuda.is_available():
-            torch.set_num_threads(1)  # one core an actor
+        keep_to_one_core()
         self._captioner.load()
         return {}
 

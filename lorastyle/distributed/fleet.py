@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lorastyle.base.lookup import base_identity
-from lorastyle.corpus.regularisation import read_regularisation, regularisation_root
+from lorastyle.corpus.regularisation import regularisation_folder, regularisation_root
 from lorastyle.corpus.stage import corpus_root, read_catalogue, read_plan
 from lorastyle.corpus.training_images import index_catalogue
 from lorastyle.distributed.dispatch import Crew, dispatch
@@ -23,7 +23,7 @@ from lorastyle.distributed.metrics import FleetMetrics
 from lorastyle.distributed.pace import Pace
 from lorastyle.distributed.prior import prior_digest
 from lorastyle.distributed.session import Session, opened, submission_id
-from lorastyle.distributed.sizing import CrewSize, crew_size
+from lorastyle.distributed.sizing import CrewSize, crew_size, keep_to_one_core
 from lorastyle.distributed.stacks import stacks_of
 from lorastyle.distributed.telemetry import Telemetry
 from lorastyle.distributed.work import (
@@ -118,7 +118,7 @@ def _fill(run: Run, root: Path, tasks: Sequence[Task], todo: set[int]) -> None:
 
 def _prior_root(run: Run) -> Path | None:
     """The user's folder of regularisation images, absolute, if the run has one."""
-    return None if read_regularisation(run) is None else regularisation_root(run)
+    return None if regularisation_folder(run) is None else regularisation_root(run)
 
 
 @contextmanager
@@ -187,11 +187,7 @@ class TrainingActor:
 
     def ready(self) -> dict[str, Any]:
         """Load the base model. Not in the constructor, whose errors Ray turns into text."""
-        import torch
-
-        if not torch.cuda.is_available():
-            # One core an actor: two threads on two busy cores are slower than one.
-            torch.set_num_threads(1)
+        keep_to_one_core()
         self._bench = open_workbench(*self._where)
         return _whereabouts()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorastyle.distributed.crews import Job, carry_out_on_actors
 from lorastyle.distributed.session import Session, opened
+from lorastyle.distributed.sizing import keep_to_one_core
 from lorastyle.generation.kept import GeneratedImages
 from lorastyle.generation.orders import open_base
 from lorastyle.runs import Run
@@ -48,10 +49,7 @@ class GeneratingActor:
 
     def ready(self) -> dict[str, Any]:
         """Load the base model. Not in the constructor, whose errors Ray turns into text."""
-        import torch
-
-        if not torch.cuda.is_available():
-            torch.set_num_threads(1)  # one core an actor
+        keep_to_one_core()
         self._run = Run.open(self._location)
         self._base = open_base(self._run)
         return {}

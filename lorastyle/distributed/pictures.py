@@ -12,6 +12,7 @@ import pandas as pd
 from lorastyle.distributed.crews import Job, carry_out_on_actors
 from lorastyle.distributed.generating import generate_images
 from lorastyle.distributed.session import Session
+from lorastyle.distributed.sizing import keep_to_one_core
 from lorastyle.evaluation.encoding import Encoding, Generated, Originals, feature_of
 from lorastyle.evaluation.image_features import feature_names, generated_rows
 from lorastyle.runs import Run
@@ -77,10 +78,7 @@ class EncodingActor:
 
     def ready(self) -> dict[str, Any]:
         """Open the run. Weights are loaded with the first chunk that needs them."""
-        import torch
-
-        if not torch.cuda.is_available():
-            torch.set_num_threads(1)  # one core an actor
+        keep_to_one_core()
         location, rows = self._where
         shown = _shown(Run.open(location), rows)
         self._encoding = cache(lambda name, generated: _encoding(shown[generated], name, generated))

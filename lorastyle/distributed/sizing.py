@@ -17,6 +17,17 @@ class CrewSize:
     gpus_per_actor: float
 
 
+def keep_to_one_core() -> None:
+    """In an actor, before its work: two threads on two busy cores are slower than one.
+
+    Where there is a GPU the cores are not what is short.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+
+
 def crew_size(compute: ComputeConfig, resources: Mapping[str, float]) -> CrewSize:
     """One actor a GPU (or a share of one), or one a core where there are none.
 

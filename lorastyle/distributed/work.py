@@ -131,18 +131,13 @@ def open_workbench(
     those of a run in a bucket are fetched to this machine instead.
     Any number of processes may do this at the same time.
     """
-    import torch
-
-    from lorastyle.base.loading import load_base
     from lorastyle.training.fitting import stack_that_fits
-    from lorastyle.training.precision import cast, compute_dtype
+    from lorastyle.training.precision import open_base
 
     run = Run.open(location)
     settings, compute = run.experiment.training, run.experiment.compute
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    base = load_base(run.experiment.base, device=device)
-    # The U-Net alone: encoders run once an image, and their rounding would stay in the cache.
-    cast(base.unet, compute_dtype(settings.precision, device))
+    base = open_base(run.experiment.base, settings.precision)
+    device = base.unet.device
     latents = LatentCache.of(run, base)
     store = _open_store(run.store_path, base, settings, n_rows)
     return Workbench(

@@ -24,11 +24,10 @@ from lorastyle.evaluation.protocol import (
     retrieval_entry,
 )
 from lorastyle.evaluation.retrieval import RetrievalScores
+from lorastyle.evaluation.scenarios import SCENARIOS
 from lorastyle.features.contract import Features, aggregate
 from lorastyle.records import Role
 
-SCENARIOS = ("orig_orig", "orig_gen", "gen_orig", "gen_gen")
-"""[gallery]_[query]: features of the training images, or of images made by the adapters."""
 NOT_GENERATED = "no images were generated with the adapters of this run"
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lorastyle.evaluation.scenarios import SCENARIOS
+
 Numbers = Mapping[str, tuple[float | None, ...]]
 """A line's numbers by its name; None where the paper has a dash."""
 
@@ -49,7 +51,6 @@ ALL_CLUSTERING = """
 """
 """Supplement, Table 2: the same for `ALL_CLUSTERING_COLUMNS`."""
 
-SCENARIOS = ("orig_orig", "orig_gen", "gen_orig", "gen_gen")
 RETRIEVAL_COLUMNS = tuple(
     f"{score}/{scenario}" for score in ("map", "recall_at_k") for scenario in SCENARIOS
 )

@@ -23,7 +23,6 @@ from lorastyle.evaluation.result_table import Cell, Column, PaperPart, ResultTab
 from lorastyle.evaluation.run_rows import (
     AGREEMENT,
     PRECISION,
-    SCENARIOS,
     SPLITS,
     Entry,
     Metrics,
@@ -31,6 +30,7 @@ from lorastyle.evaluation.run_rows import (
     feature_rows,
     weight_rows,
 )
+from lorastyle.evaluation.scenarios import SCENARIOS
 from lorastyle.evaluation.setting_tables import comparison_table, sub_network_table
 
 Differs = tuple[str, ...]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lorastyle.embedding.style_space import Task
-from lorastyle.evaluation import paper_numbers as paper
 from lorastyle.evaluation.paper_rows import COUNT, UNCALIBRATED, feature_name
 from lorastyle.evaluation.result_table import Cell, Row
 from lorastyle.evaluation.tables import best_calibrated
@@ -19,9 +18,6 @@ Cells = Callable[[Entry], Mapping[str, Cell]]
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 AGREEMENT = {"ari": "ARI (%)", "nmi": "NMI (%)"}
 PRECISION = {"map": "mAP (%)", "map_at_k": "mAP@{k} (%)", "recall_at_k": "Recall@{k} (%)"}
-SCENARIOS = dict(
-    zip(paper.SCENARIOS, ("Orig+Orig", "Orig+Gen", "Gen+Orig", "Gen+Gen"), strict=True)
-)
 
 PAPER_SETTING = "factors/full"
 """What the paper calls ours: factors of the full network."""

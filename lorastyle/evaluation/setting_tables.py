@@ -11,12 +11,12 @@ from lorastyle.evaluation.result_table import Cell, Column, PaperPart, ResultTab
 from lorastyle.evaluation.run_rows import (
     AGREEMENT,
     PRECISION,
-    SCENARIOS,
     SPLITS,
     Entry,
     Metrics,
     cell_of,
 )
+from lorastyle.evaluation.scenarios import SCENARIOS
 
 
 def sub_network_table(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickletools
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lorastyle.adapters.formats.torch_file import INSTRUCTIONS_A_TENSOR, instructions_left
 from lorastyle.errors import FeatureError
 
 MAX_INDEX_BYTES = 64 * 2**20
 """Of the pickle in a PyTorch file, which names its tensors."""
 MAX_TENSORS = 20_000
 _ZIP = b"PK\x03\x04"
-_INSTRUCTIONS_A_TENSOR = 100
-"""Of a pickle: a tensor takes about forty."""
 
 
 def is_pytorch(start: bytes) -> bool:
@@ -58,23 +56,17 @@ def _check_archive(path: Path, n_bytes: int) -> None:
 
 def _check_pickles(path: Path) -> None:
     """The five pickles of PyTorch before 1.6, by their instructions: nothing is built."""
-    n_left = _INSTRUCTIONS_A_TENSOR * MAX_TENSORS
+    n_left = INSTRUCTIONS_A_TENSOR * MAX_TENSORS
     try:
-        # Damaged strings make the parser warn of their escapes: to nobody here.
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for _ in range(5):
-                for _instruction in pickletools.genops(file):
-                    n_left -= 1
-                    if n_left < 0:
-                        break
+        with path.open("rb") as file:
+            n_left = instructions_left(file, n_left)
     except Exception as error:  # the parser raises whatever the bytes provoke
         raise FeatureError(
             f"'{path}' is damaged or cut short (its pickles cannot be read); fetch it again"
         ) from error
     if n_left < 0:
         raise FeatureError(
-            f"'{path}' is a pickle of more than {_INSTRUCTIONS_A_TENSOR * MAX_TENSORS:,} "
+            f"'{path}' is a pickle of more than {INSTRUCTIONS_A_TENSOR * MAX_TENSORS:,} "
             "instructions, the limit; give the weights of an image feature"
         )
 

@@ -58,13 +58,9 @@ def open_base(run: Run) -> BaseModel:
 
     Raises BaseModelError where it is not the one that the run's adapters were trained on.
     """
-    import torch
+    from lorastyle.training import precision
 
-    from lorastyle.base.loading import load_base
-    from lorastyle.training.precision import cast, compute_dtype
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    base = load_base(run.experiment.base, device=device)
+    base = precision.open_base(run.experiment.base, run.experiment.training.precision)
     if run.has_store:
         trained_on = AdapterStore.open(run.store_path).attributes["base"]
         if trained_on["sha256"] != base.identity.sha256:
@@ -73,5 +69,4 @@ def open_base(run: Run) -> BaseModel:
                 f"{trained_on['sha256'][:12]}, '{run.experiment.base}' is now "
                 f"{base.identity.sha256[:12]}; put back the one of {trained_on['name']!r}"
             )
-    cast(base.unet, compute_dtype(run.experiment.training.precision, device))
     return base

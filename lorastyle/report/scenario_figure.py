@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lorastyle.evaluation.scenarios import SCENARIOS
 from lorastyle.report.canvas import new_figure
 from lorastyle.report.figures import percent_axis
 from lorastyle.report.palette import (
@@ -17,7 +18,7 @@ from lorastyle.report.palette import (
     PAPER,
     SUB_NETWORK_COLOURS,
 )
-from lorastyle.report.scenario_scores import CHANCE, OURS, SCENARIOS, ScenarioMethod
+from lorastyle.report.scenario_scores import CHANCE, OURS, ScenarioMethod
 from lorastyle.report.words import SCORE_NAMES
 
 DRAWN_SCORES = ("map", "recall_at_k")

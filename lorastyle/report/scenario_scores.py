@@ -6,16 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lorastyle.evaluation.scenarios import SCENARIOS
 from lorastyle.report.source import ReportSource
 from lorastyle.report.words import plain, space_name
 
-SCENARIOS: Mapping[str, str] = {
-    "orig_orig": "Orig+Orig",
-    "orig_gen": "Orig+Gen",
-    "gen_orig": "Gen+Orig",
-    "gen_gen": "Gen+Gen",
-}
-"""Section 4.2 of the paper: [gallery]+[query]."""
 FEATURE, OURS, CHANCE = "feature", "ours chosen", "aside"
 
 

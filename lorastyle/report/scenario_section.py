@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorastyle.evaluation.scenarios import SCENARIOS
 from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
 from lorastyle.report.markup import Markup, tag
 from lorastyle.report.scenario_figure import DRAWN_SCORES, colours_of, draw_scenarios
-from lorastyle.report.scenario_scores import CHANCE, SCENARIOS, ScenarioMethod, scenario_methods
+from lorastyle.report.scenario_scores import CHANCE, ScenarioMethod, scenario_methods
 from lorastyle.report.source import ReportSource
 from lorastyle.report.words import SCORE_NAMES, percent
 

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from lorastyle.base.loading import BaseModel
+
+
+def open_base(name: str, precision: str) -> BaseModel:
+    """A base model as training has it: on the GPU if there is one, its U-Net in `compute_dtype`.
+
+    The U-Net alone: encoders run once an image, and their rounding would stay in what is kept.
+    Raises BaseModelError where there is no such base model.
+    """
+    from lorastyle.base.loading import load_base
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    base = load_base(name, device=device)
+    cast(base.unet, compute_dtype(precision, device))
+    return base
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

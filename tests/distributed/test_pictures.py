@@ -15,8 +15,8 @@ from lorastyle.distributed.pictures import encode_on_actors
 from lorastyle.distributed.pipeline import run_stage
 from lorastyle.distributed.session import Session
 from lorastyle.evaluation import encoding, image_features
-from lorastyle.evaluation.baselines import SCENARIOS
 from lorastyle.evaluation.encoding import Encoding, Generated, Originals, feature_of
+from lorastyle.evaluation.scenarios import SCENARIOS
 from lorastyle.features.simple import PixelMean
 from lorastyle.generation.kept import GeneratedImages
 from lorastyle.runs import Run

@@ -8,7 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from io import BufferedReader
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -94,16 +94,9 @@ def _check_archive(file: BufferedReader, name: str, limits: Limits) -> None:
 def _check_pickles(file: BufferedReader, name: str, limits: Limits) -> None:
     """The older format's five pickles, by the number of their instructions: nothing is built."""
     file.seek(0)
-    n_left = _INSTRUCTIONS_A_TENSOR * limits.n_tensors
+    n_left = INSTRUCTIONS_A_TENSOR * limits.n_tensors
     try:
-        # Damaged strings make the parser warn of their escapes: to nobody here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for _ in range(5):
-                for _instruction in pickletools.genops(file):
-                    n_left -= 1
-                    if n_left < 0:
-                        break
+        n_left = instructions_left(file, n_left)
     except Exception as error:  # the parser raises whatever the bytes provoke
         raise AdapterFileError(
             f"{name} cannot be read as a PyTorch file: it is damaged or truncated; "
@@ -111,13 +104,29 @@ def _check_pickles(file: BufferedReader, name: str, limits: Limits) -> None:
         ) from error
     if n_left < 0:
         raise AdapterFileError(
-            f"{name} is a pickle of more than {_INSTRUCTIONS_A_TENSOR * limits.n_tensors:,} "
+            f"{name} is a pickle of more than {INSTRUCTIONS_A_TENSOR * limits.n_tensors:,} "
             "instructions, the limit; it is no LoRA file"
         )
 
 
-_INSTRUCTIONS_A_TENSOR = 100
-"""A tensor takes about forty."""
+def instructions_left(file: IO[bytes], n_left: int) -> int:
+    """What five pickles leave of so many instructions; below 0 where they have more.
+
+    Nothing is built. Raises whatever damaged bytes provoke in the parser.
+    """
+    # Damaged strings make the parser warn of their escapes: to nobody here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(5):
+            for _instruction in pickletools.genops(file):
+                n_left -= 1
+                if n_left < 0:
+                    break
+    return n_left
+
+
+INSTRUCTIONS_A_TENSOR = 100
+"""Of a pickle, at most: a tensor takes about forty."""
 
 
 def _load(file: BufferedReader, name: str) -> Any:
