@@ -8,7 +8,7 @@ from importlib import resources
 from lorastyle.explorer.plotting_library import plotly_script
 from lorastyle.report.markup import Markup, raw, tag
 from lorastyle.report.page import THEME_ICON
-from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, RULE
+from lorastyle.report.pages import asset, plain_colours
 
 SCRIPTS = (
     *("files.js", "geometry.js", "state.js", "view.js", "figure.js"),
@@ -37,20 +37,14 @@ def make_page(
         tag("main", _controls(), _stage(), _details(about)),
         *data,
         library,
-        [tag("script", raw(_asset(script))) for script in SCRIPTS],
+        [tag("script", raw(script)) for script in _scripts()],
     )
     head = _head(name, BESIDE if in_folder else "")
     return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
 
 
 def _head(name: str, beside: str) -> Markup:
-    light, dark = _colours("light"), _colours("dark")
-    colours = (
-        f":root{{color-scheme:light;{light}}}"
-        f"@media (prefers-color-scheme:dark){{:root{{color-scheme:dark;{dark}}}}}"
-        f":root[data-theme=light]{{color-scheme:light;{light}}}"
-        f":root[data-theme=dark]{{color-scheme:dark;{dark}}}\n"
-    )
+    colours = plain_colours()
     policy = _POLICY.format(beside=beside)
     return tag(
         "head",
@@ -60,11 +54,6 @@ def _head(name: str, beside: str) -> Markup:
         tag("title", f"{name}: lorastyle explorer"),
         tag("style", raw(colours + _asset("explorer.css"))),
     )
-
-
-def _colours(theme: str) -> str:
-    named = {"ink": INK, "muted": MUTED, "rule": RULE, "paper": PAPER, "accent": ACCENT}
-    return "".join(f"--{name}:{colour[theme]};" for name, colour in named.items())
 
 
 def _header(name: str, report: str | None) -> Markup:
@@ -210,6 +199,12 @@ def _details(about: str) -> Markup:
         id="details",
         aria_label="Details",
     )
+
+
+def _scripts() -> list[str]:
+    """The page's own, in order; what it shares with the report's map goes before the first."""
+    first, *others = map(_asset, SCRIPTS)
+    return [asset("hull.js") + first, *others]
 
 
 def _asset(name: str) -> str:

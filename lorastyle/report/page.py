@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 
 from lorastyle.report.canvas import theme_rules
 from lorastyle.report.caption_section import captions_section
 from lorastyle.report.markup import Markup, raw, tag
+from lorastyle.report.pages import asset, both_themes
 from lorastyle.report.picture_sections import (
     artists_section,
     calibration_section,
@@ -87,27 +87,21 @@ def make_page(
         _navigation(present, _explorer(source)),
         tag("main", [sections[name] for name in present], class_="sheet"),
         tag("div", _footer(), class_="sheet"),
-        tag("script", raw(_asset("theme.js"))),
-        tag("script", raw(_asset("style_map.js"))) if source.spaces else None,
+        tag("script", raw(asset("theme.js"))),
+        tag("script", raw(asset("hull.js") + asset("style_map.js"))) if source.spaces else None,
     )
     return "<!doctype html>\n" + tag("html", _head(source), body, lang="en") + "\n"
 
 
 def _head(source: ReportSource) -> Markup:
-    light, dark = theme_rules(source.palette, "light"), theme_rules(source.palette, "dark")
-    colours = (
-        f":root{{color-scheme:light;{light}}}"
-        f"@media (prefers-color-scheme:dark){{:root{{color-scheme:dark;{dark}}}}}"
-        f":root[data-theme=light]{{color-scheme:light;{light}}}"
-        f":root[data-theme=dark]{{color-scheme:dark;{dark}}}\n"
-    )
+    colours = both_themes(*(theme_rules(source.palette, theme) for theme in ("light", "dark")))
     return tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", f"{source.run.experiment.name}: lorastyle report"),
-        tag("style", raw(colours + _asset("page.css"))),
+        tag("style", raw(colours + asset("page.css"))),
     )
 
 
@@ -179,7 +173,3 @@ def _footer() -> Markup:
         tag("code", "figures/"),
         ".",
     )
-
-
-def _asset(name: str) -> str:
-    return resources.files("lorastyle.report").joinpath(name).read_text(encoding="utf-8")

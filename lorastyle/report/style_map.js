@@ -58,20 +58,6 @@
     ];
   }
 
-  function hull(points) {
-    const sorted = [...points].sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-    const turn = (a, b, c) => (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
-    const half = (list) => {
-      const kept = [];
-      for (const point of list) {
-        while (kept.length > 1 && turn(kept[kept.length - 2], kept[kept.length - 1], point) <= 0) kept.pop();
-        kept.push(point);
-      }
-      return kept.slice(0, -1);
-    };
-    return sorted.length < 3 ? sorted : [...half(sorted), ...half(sorted.reverse())];
-  }
-
   const move = (node, [x, y]) => {
     const scale = width < 520 ? " scale(0.72)" : "";
     node.style.transform = `translate(${x.toFixed(1)}px,${y.toFixed(1)}px)${scale}`;
@@ -92,7 +78,7 @@
         const artist = data.artists[data.adapters[i][1]];
         return p && artist.genre === genre && !artist.unlabelled;
       });
-      node.setAttribute("d", theirs.length > 2 ? path(hull(theirs)) : "");
+      node.setAttribute("d", theirs.length > 2 ? path(convexHull(theirs)) : "");
     });
     drawAxes(place);
     drawStars(place);

@@ -14,6 +14,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from lorastyle import __version__
+from lorastyle.report.pages import plain_colours
 from lorastyle.runs import Run
 from lorastyle.search.searcher import Searcher, Wishes
 from lorastyle.serving import documents, refusals
@@ -21,7 +22,6 @@ from lorastyle.serving.counting import CONTENT_TYPE, Counts
 from lorastyle.serving.desk import Desk
 from lorastyle.serving.failures import add_handlers
 from lorastyle.serving.gate import Gate
-from lorastyle.serving.page import page_css
 from lorastyle.serving.pictures import Pictures
 from lorastyle.serving.settings import ServingSettings
 from lorastyle.serving.uploads import Upload
@@ -199,7 +199,7 @@ def _add_reading(app: FastAPI, desk: Desk, guard: list[Any]) -> None:
 def _add_page(app: FastAPI) -> None:
     content = {
         "/": ("text/html; charset=utf-8", _asset("page.html")),
-        "/page.css": ("text/css; charset=utf-8", page_css() + _asset("page.css")),
+        "/page.css": ("text/css; charset=utf-8", plain_colours() + _asset("page.css")),
         "/page.js": ("text/javascript; charset=utf-8", _asset("page.js")),
     }
     for path, (kind, text) in content.items():

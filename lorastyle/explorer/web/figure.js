@@ -1,7 +1,7 @@
 "use strict";
 // From the state to what Plotly draws: traces, layout, and which row each mark is.
 lorastyle.makeFigure = (data) => {
-  const { hull, centroid } = lorastyle.geometry;
+  const { centroid } = lorastyle.geometry;
   const MOST_HULLS = 60, MOST_NAMES = 40;
   const roles = data.columns.find((column) => column.key === "role");
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -134,7 +134,7 @@ lorastyle.makeFigure = (data) => {
 
   function outline({ space, state, theme }, { value, list }) {
     const { scores, k } = space, [x, y] = state.axes;
-    const corners = hull(list.map((row) => [scores[row * k + x], scores[row * k + y]]));
+    const corners = convexHull(list.map((row) => [scores[row * k + x], scores[row * k + y]]));
     const colour = value.colour[theme.number];
     const path = `M${corners.map((corner) => corner.join(",")).join("L")}Z`;
     return { type: "path", path, layer: "below", fillcolor: `${colour}24`, line: { color: `${colour}90`, width: 1.2 } };

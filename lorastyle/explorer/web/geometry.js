@@ -1,5 +1,5 @@
 "use strict";
-// What is computed from scores: neighbours, convex hulls, centroids, what lies in an area.
+// What is computed from scores: neighbours, centroids, what lies in an area.
 lorastyle.geometry = (() => {
   // The `count` rows of `rows` nearest to `from`, by Euclidean distance over the first
   // `n_compared` of `k` components; equals in the order of `rows`.
@@ -20,21 +20,6 @@ lorastyle.geometry = (() => {
       if (found.length > count) found.pop();
     }
     return found.map(({ row, square }) => ({ row, distance: Math.sqrt(square) }));
-  }
-
-  // Corners of the convex hull of points [x, y], counter-clockwise: Andrew's monotone chain.
-  function hull(points) {
-    const sorted = [...points].sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-    const turn = (a, b, c) => (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
-    const half = (list) => {
-      const kept = [];
-      for (const point of list) {
-        while (kept.length > 1 && turn(kept[kept.length - 2], kept[kept.length - 1], point) <= 0) kept.pop();
-        kept.push(point);
-      }
-      return kept.slice(0, -1);
-    };
-    return sorted.length < 3 ? sorted : [...half(sorted), ...half(sorted.reverse())];
   }
 
   // The mean of these rows on each of `axes`.
@@ -66,5 +51,5 @@ lorastyle.geometry = (() => {
     return best;
   }
 
-  return { nearest, hull, centroid, inside, towards };
+  return { nearest, centroid, inside, towards };
 })();
