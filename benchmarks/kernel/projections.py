@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.adapters.sketch import SketchedModule, SketchPlan
+from lorastyle.adapters.count_sketch import SketchedModule
+from lorastyle.adapters.sketch import SketchPlan
 from lorastyle.adapters.updates import ModuleKey
 
 Array = npt.NDArray[np.float64]

@@ -7,6 +7,7 @@ values are never formed densely where the factors suffice.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ def of_product(lora_B: Matrix, lora_A: Matrix, max_rank: int) -> LowRank:
     Shapes: lora_B (out, r), lora_A (r, in).
     """
     if len(lora_A) <= max_rank:
-        return LowRank(_single(lora_B), _single(lora_A), 0.0)
+        return LowRank(single(lora_B), single(lora_A), 0.0)
     return _truncated(_svd_of_product(lora_B, lora_A), max_rank)
 
 
@@ -84,8 +85,8 @@ def of_kronecker(
     root = np.sqrt(products[order])
     # In single precision only now: the products are as large as the factors of the update.
     with np.errstate(over="ignore", invalid="ignore"):
-        left = _single(one.left[:, i] * root)[:, None, :] * _single(two.left[:, j])[None]
-        right = _single(one.right[i] * root[:, None])[:, :, None] * _single(two.right[j])[:, None]
+        left = single(one.left[:, i] * root)[:, None, :] * single(two.left[:, j])[None]
+        right = single(one.right[i] * root[:, None])[:, :, None] * single(two.right[j])[:, None]
     return LowRank(
         left.reshape(-1, n_kept),
         right.reshape(n_kept, -1),
@@ -178,8 +179,8 @@ def _truncated(svd: _SVD, max_rank: int, total: float | None = None) -> LowRank:
     n_kept = min(max_rank, max(1, int((values > _NEGLIGIBLE * values.max()).sum())))
     root = np.sqrt(values[:n_kept])
     return LowRank(
-        _single(svd.left[:, :n_kept] * root),
-        _single(svd.right[:n_kept] * root[:, None]),
+        single(svd.left[:, :n_kept] * root),
+        single(svd.right[:n_kept] * root[:, None]),
         _lost(float((values[:n_kept] ** 2).sum()), total),
     )
 
@@ -198,7 +199,21 @@ def _double(values: Matrix) -> Double:
     return np.asarray(values, np.float64)
 
 
-def _single(values: Matrix) -> npt.NDArray[np.float32]:
-    """Infinite where float32 ends; callers look for that."""
+def single(values: Matrix) -> npt.NDArray[np.float32]:
+    """In float32, one row after another; infinite where float32 ends: callers look for that."""
+    if values.dtype == np.float32:
+        return np.ascontiguousarray(values)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, np.float32)
+
+
+def is_finite(values: npt.NDArray[np.float32]) -> bool:
+    """Whether all numbers of an array are.
+
+    By the sum of their squares, which takes one pass and no copy; number by number only where
+    that overflows.
+    """
+    flat = values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.dot(flat, flat)
+    return math.isfinite(squares) or bool(np.isfinite(flat).all())

@@ -19,41 +19,27 @@ Source: Pham and Pagh 2013, "Fast and scalable polynomial kernels via explicit f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import irfft, next_fast_len, rfft
-from scipy.sparse import csr_matrix
+from scipy.fft import next_fast_len
 
+from lorastyle.adapters.count_sketch import CountSketches, SketchedModule
 from lorastyle.adapters.kernel import Gram
 from lorastyle.adapters.naming import part_of
-from lorastyle.adapters.updates import Adapter, ModuleKey
+from lorastyle.adapters.updates import Adapter, ModuleKey, ModuleUpdate
 from lorastyle.errors import LayoutMismatchError
 
 Matrix = npt.NDArray[np.float32]
 Wanted = Callable[[ModuleKey], bool]
 
-VERSION = 1
-"""Of the hash functions: sketches of two versions, seeds or plans have nothing in common."""
 LEAST_SIZE = 16
 """Numbers of the least module: what matters little in most adapters may matter in one."""
 DEFAULT_NUMBERS = 2**15
 """128 KiB an adapter: a standard error of the cosine of about 0.006."""
-
-
-class SketchedModule(NamedTuple):
-    """A module of a plan."""
-
-    key: ModuleKey
-    shape: tuple[int, int]
-    """Of its update: (out, in)."""
-    size: int
-    """Numbers of its sketch."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +149,33 @@ class SketchPlan:
                 f"none of the {len(adapter)} modules of {adapter.name!r} is among the "
                 f"{len(self.modules)} of the sketch; make a plan for its base model"
             )
-        for key in found:
-            update = adapter.updates[key]
-            values[self.columns[key]] = self.sketch_stack(
-                update.lora_A[None], update.lora_B[None], key, update.scaling
-            )[0]
+        for rank, updates in _by_rank(adapter.updates[key] for key in found).items():
+            if 2 * len(updates) >= len(self.modules):
+                values += self._together(updates, rank)
+                continue
+            for update in updates:
+                values[self.columns[update.key]] = self.sketch_stack(
+                    update.lora_A[None], update.lora_B[None], update.key, update.scaling
+                )[0]
+        return values
+
+    def _together(self, updates: Sequence[ModuleUpdate], rank: int) -> Matrix:
+        """The sketch (n_numbers,) of updates of one rank, as if the other modules were zero."""
+        sketches, given = self._sketches, {update.key: update for update in updates}
+        rows, columns, scalings = [], [], []
+        for key, (n_out, n_in), size in sketches.modules:
+            update = given.get(key)
+            if update is None:
+                rows.append(np.zeros((n_in, rank), np.float32))
+                columns.append(np.zeros((n_out, rank), np.float32))
+            else:
+                _check_factors(key, (n_out, n_in), update.lora_A[None], update.lora_B[None])
+                rows.append(update.lora_A.T)
+                columns.append(update.lora_B)
+            scalings.append(np.full(size, 0.0 if update is None else update.scaling, np.float32))
+        found = sketches.convolved(np.concatenate(rows), np.concatenate(columns), rank)[0]
+        values = np.empty_like(found)
+        values[self._order] = found * np.concatenate(scalings)
         return values
 
     def sketch_all(self, adapters: Sequence[Adapter]) -> SketchSet:
@@ -192,24 +200,33 @@ class SketchPlan:
         `scaling` is alpha / rank, one number or one an adapter.
         Raises LayoutMismatchError where the factors are not of this module.
         """
-        buckets = self._buckets.get(key)
-        if buckets is None:
+        sketches = self._sketches_of.get(key)
+        if sketches is None:
             raise LayoutMismatchError(
                 f"module '{key}' is not in the sketch's plan; make a plan for this base model"
             )
-        _check_factors(key, buckets, lora_A, lora_B)
+        _check_factors(key, sketches.modules[0].shape, lora_A, lora_B)
         n, rank = lora_A.shape[:2]
-        down = rfft(buckets.of_rows @ _columns(lora_A), axis=0)
-        up = rfft(buckets.of_columns @ _columns(np.swapaxes(lora_B, 1, 2)), axis=0)
-        down *= up
-        spectrum = down.reshape(len(down), n, rank).sum(axis=2)
-        values = irfft(spectrum, n=buckets.size, axis=0).T
+        columns = _columns(np.swapaxes(lora_B, 1, 2))
+        values = sketches.convolved(_columns(lora_A), columns, rank)
         values *= np.broadcast_to(np.asarray(scaling, np.float32), n)[:, None]
-        return np.asarray(values, np.float32)
+        return values
 
     @cached_property
-    def _buckets(self) -> dict[ModuleKey, _Buckets]:
-        return {module.key: _Buckets.of(module, self.seed) for module in self.modules}
+    def _sketches_of(self) -> dict[ModuleKey, CountSketches]:
+        """Of each module by itself."""
+        return {module.key: CountSketches.of([module], self.seed) for module in self.modules}
+
+    @cached_property
+    def _sketches(self) -> CountSketches:
+        """Of all modules together."""
+        return CountSketches.of(self.modules, self.seed)
+
+    @cached_property
+    def _order(self) -> npt.NDArray[np.int64]:
+        """Of each number that all modules' sketches give together, where it belongs."""
+        columns = [self.columns[module.key] for module in self._sketches.modules]
+        return np.concatenate([np.arange(one.start, one.stop) for one in columns])
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +238,13 @@ class SketchSet:
     """(n, n_numbers)."""
     present: npt.NDArray[np.bool_]
     """(n, modules): which of the plan's modules an adapter has."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[SketchSet]) -> SketchSet:
+        """The adapters of several sets, at least one, of one plan."""
+        first = parts[0]
+        values = np.concatenate([first._checked(part).values for part in parts])
+        return cls(first.plan, values, np.concatenate([part.present for part in parts]))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -303,33 +327,11 @@ class SketchSet:
         return self if other is None else other
 
 
-class _Buckets(NamedTuple):
-    """The two count sketches of a module, as sparse matrices with one entry a column."""
-
-    of_rows: Any
-    """(size, in): of the rows of lora_A."""
-    of_columns: Any
-    """(size, out): of the columns of lora_B."""
-    size: int
-
-    @classmethod
-    def of(cls, module: SketchedModule, seed: int) -> _Buckets:
-        n_out, n_in = module.shape
-        # Bytes of a hash, not a library's generator: those may change with its release.
-        key = f"sketch {VERSION}:{seed}:{module.key}:{n_out}x{n_in}:{module.size}"
-        drawn = np.frombuffer(hashlib.shake_256(key.encode()).digest(4 * (n_out + n_in)), "<u4")
-        return cls(
-            _count_sketch(drawn[n_out:], module.size),
-            _count_sketch(drawn[:n_out], module.size),
-            module.size,
-        )
-
-
-def _count_sketch(drawn: npt.NDArray[np.uint32], size: int) -> Any:
-    """(size, width): of each of the drawn numbers the highest bit is a sign, the rest a bucket."""
-    signs = np.where(drawn >> 31, np.float32(-1), np.float32(1))
-    places = (drawn & 0x7FFFFFFF) % size, np.arange(len(drawn))
-    return csr_matrix((signs, places), shape=(size, len(drawn)))
+def _by_rank(updates: Iterable[ModuleUpdate]) -> dict[int, list[ModuleUpdate]]:
+    found: dict[int, list[ModuleUpdate]] = {}
+    for update in updates:
+        found.setdefault(update.rank, []).append(update)
+    return found
 
 
 def _columns(factors: Matrix) -> Matrix:
@@ -338,8 +340,8 @@ def _columns(factors: Matrix) -> Matrix:
     return np.ascontiguousarray(factors.reshape(n * rank, width).T, np.float32)
 
 
-def _check_factors(key: ModuleKey, buckets: _Buckets, lora_A: Matrix, lora_B: Matrix) -> None:
-    n_out, n_in = buckets.of_columns.shape[1], buckets.of_rows.shape[1]
+def _check_factors(key: ModuleKey, shape: tuple[int, int], lora_A: Matrix, lora_B: Matrix) -> None:
+    n_out, n_in = shape
     belong = lora_A.ndim == lora_B.ndim == 3 and lora_A.shape[:2] == lora_B.shape[::2]
     if not belong or (lora_B.shape[1], lora_A.shape[2]) != (n_out, n_in):
         raise LayoutMismatchError(

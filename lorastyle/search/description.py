@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lorastyle.adapters.formats.opening import Limits
-from lorastyle.adapters.formats.read import read_adapter
+from lorastyle.adapters.formats.opening import FileInMemory, Limits
+from lorastyle.adapters.formats.read import MAX_RANK, read_adapter
 from lorastyle.adapters.naming import OTHER_PARTS, block_of
 from lorastyle.adapters.updates import Adapter, ModuleKey
 from lorastyle.records import SUB_NETWORKS
@@ -16,9 +16,18 @@ from lorastyle.search.verdicts import EXACT_RANK
 Energies = Mapping[ModuleKey, float]
 
 
-def describe_file(path: Path, limits: Limits | None = None) -> dict[str, Any]:
+def describe_file(path: Path | FileInMemory, limits: Limits | None = None) -> dict[str, Any]:
     """Plain values about a LoRA file. Raises AdapterFileError where it cannot be read."""
-    return describe(read_adapter(path, limits=limits, max_rank=EXACT_RANK), str(path))
+    name = path.name if isinstance(path, FileInMemory) else str(path)
+    return describe(read_adapter(path, limits=limits, max_rank=EXACT_RANK), name)
+
+
+def is_whole(adapter: Adapter) -> bool:
+    """Whether a file that was read for a search is described by the same updates: none was
+    truncated, none needed the run's base weights.
+    """
+    updates = adapter.updates.values()
+    return all(one.rank < MAX_RANK and one.method != "dora" for one in updates)
 
 
 def describe(adapter: Adapter, path: str) -> dict[str, Any]:

@@ -52,25 +52,31 @@ class Suspects:
         # A sketch that leaves out part of the query says too little of the whole.
         if sketch is None or placer is None or int(sketch.present[0].sum()) < ours:
             return pairs
-        least = _limits(query).same_run - SKETCH_MARGIN
         fitted = placer.number_of
-        found = []
-        for row, name in pairs:
-            known = row in fitted
-            theirs = placer.sketches.rows([fitted[row]]) if known else sketch_of(row)
-            if sketch.cosine(theirs)[0, 0] >= least:
-                found.append((row, name))
-        return found
+        theirs = [
+            placer.sketches.rows([fitted[row]]) if row in fitted else sketch_of(row)
+            for row, _ in pairs
+        ]
+        cosines = sketch.cosine(SketchSet.joined(theirs))[0]
+        near = cosines >= _limits(query).same_run - SKETCH_MARGIN
+        return [pair for pair, is_near in zip(pairs, near, strict=True) if is_near]
 
 
 def find_duplicates(
-    query: Query, suspects: Sequence[tuple[int, str]], read: Callable[[int], Adapter]
+    query: Query,
+    suspects: Sequence[tuple[int, str]],
+    read: Callable[[int], Adapter],
+    sha256: Callable[[], str] | None = None,
 ) -> tuple[Duplicate, ...]:
     """Those of the suspects that are the query again, the surest first.
 
-    `read` gives an adapter by its row.
+    `read` gives an adapter by its row, `sha256` that of the query's file.
     """
+    if not suspects:
+        return ()
     ours = _in_the_run(query)
+    if sha256 is not None and ours.facts.get("sha256") is None:
+        ours = Adapter(ours.name, ours.updates, {**ours.facts, "sha256": sha256()})
     found = []
     for row, name in suspects:
         comparison = compare_adapters(ours, read(row), _limits(query))

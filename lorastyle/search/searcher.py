@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lorastyle.adapters.formats.opening import Limits
+from lorastyle.adapters.formats.opening import FileInMemory, Limits
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.sketch import SketchSet
 from lorastyle.adapters.updates import Adapter
@@ -91,13 +92,22 @@ class Searcher:
         self.sub_networks: tuple[str, ...] = tuple(wanted.expressions)
         """Expressions that the run was embedded or swept by."""
 
-    def read(self, path: Path, limits: Limits | None = None) -> Adapter:
+    def read(
+        self, path: Path | FileInMemory, limits: Limits | None = None, *, hashed: bool = True
+    ) -> Adapter:
         """A LoRA file as a query. Raises AdapterFileError."""
-        return read_adapter(path, limits=limits, base_weights=self._weights)
+        return read_adapter(path, limits=limits, base_weights=self._weights, hashed=hashed)
 
-    def find(self, adapter: Adapter, wishes: Wishes | None = None) -> Finding:
+    def find(
+        self,
+        adapter: Adapter,
+        wishes: Wishes | None = None,
+        sha256: Callable[[], str] | None = None,
+    ) -> Finding:
         """The adapters whose style is nearest to this one's.
 
+        `sha256` gives that of the file where it was read without: it is asked for only where
+        the file may be one of the run's.
         Raises LayoutMismatchError for one of another base model, StageError for one that changes
         nothing, or where no style space fits the wishes.
         """
@@ -128,7 +138,7 @@ class Searcher:
             n_gallery=len(indexes.ranked),
             neighbours=neighbours,
             artists=vote(neighbours, indexes.usual_distance),
-            duplicates=find_duplicates(query, suspects, self.member),
+            duplicates=find_duplicates(query, suspects, self.member, sha256),
             nearest_distance=float(near.distances[0]),
             usual_distance=indexes.usual_distance,
             notes=tuple(adapter.facts.get("notes", ())),

@@ -17,10 +17,11 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from lorastyle.adapters.count_sketch import VERSION, SketchedModule
 from lorastyle.adapters.layout import TargetModule
 from lorastyle.adapters.module_sets import modules_of
 from lorastyle.adapters.naming import part_of
-from lorastyle.adapters.sketch import VERSION, SketchedModule, SketchPlan, SketchSet
+from lorastyle.adapters.sketch import SketchPlan, SketchSet
 from lorastyle.adapters.updates import Adapter, ModuleKey
 from lorastyle.embedding.coverage import coverage
 from lorastyle.embedding.space_file import Arrays, read_kept, write_archive

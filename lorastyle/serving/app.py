@@ -88,10 +88,11 @@ def _add_uploads(app: FastAPI, desk: Desk, guard: list[Any]) -> None:
         request: Request, wanted: tuple[str, ...], body: Callable[[Upload], dict[str, Any]]
     ) -> JSONResponse:
         declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > desk.settings.max_upload_bytes:
+        expected = int(declared) if declared.isdigit() else 0
+        if expected > desk.settings.max_upload_bytes:
             raise refusals.too_large(desk.settings.max_upload_bytes)
         kind = request.headers.get("content-type", "")
-        return JSONResponse(await desk.take(request.stream(), kind, wanted, body))
+        return JSONResponse(await desk.take(request.stream(), kind, wanted, body, expected))
 
     def post(path: str, model: type, *parts: str) -> Callable[[Endpoint], Endpoint]:
         return app.post(

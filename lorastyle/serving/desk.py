@@ -14,7 +14,7 @@ from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.updates import Adapter
 from lorastyle.embedding.blas import one_blas_thread
 from lorastyle.errors import ConfigError, LorastyleError
-from lorastyle.search.description import describe_file
+from lorastyle.search.description import describe, describe_file, is_whole
 from lorastyle.search.searcher import Searcher, Wishes
 from lorastyle.search.verdicts import EXACT_RANK, compare_adapters
 from lorastyle.search.words import FAMILY_NAMES, VERDICT_WORDS
@@ -61,8 +61,10 @@ class Desk:
         content_type: str,
         wanted: Sequence[str],
         body: Callable[[Upload], Answer],
+        expected: int = 0,
     ) -> Answer:
         """Receive the files of a form and have `body` carried out on them, within the limits.
+        `expected`: bytes that its sender speaks of.
 
         Raises RefusedError, and whatever `body` raises.
         """
@@ -76,7 +78,9 @@ class Desk:
                 content_type,
                 wanted,
                 max_bytes=self.settings.max_upload_bytes,
+                memory_bytes=self.settings.memory_bytes,
                 seconds=self.settings.receive_s,
+                expected=expected,
             )
             self.counts.uploaded.inc(upload.n_bytes)
             loop = asyncio.get_running_loop()
@@ -103,28 +107,35 @@ class Desk:
         """As `lorastyle search --json`; with details also `inspect` and where it is on the map."""
         file = upload.files["file"]
         wishes = self._allowed(wishes)
-        adapter = _called(self.searcher.read(file.path, self.settings.limits), file)
-        finding = self.searcher.find(adapter, wishes)
+        # Hashing takes longer than reading, and few files are looked at for their very bytes.
+        read = self.searcher.read(file.file, self.settings.limits, hashed=details)
+        finding = self.searcher.find(_called(read, file), wishes, file.sha256)
         result = finding.result
         document = {"run": self.name, "file": file.name, **result.to_dict()}
         if details:
             x, y = on_the_map(finding.point[None])[0]
             space = f"{result.representation}/{result.sub_network}"
             document["place"] = {"space": space, "x": float(x), "y": float(y)}
-            document["inspect"] = self.inspect(upload)
+            document["inspect"] = self._described(read, file)
         return document
+
+    def _described(self, read: Adapter, file: Received) -> dict[str, Any]:
+        """As `inspect`, of a file that was read for a search."""
+        if is_whole(read):
+            return describe(read, file.name)
+        return {**describe_file(file.file, self.settings.limits), "path": file.name}
 
     def inspect(self, upload: Upload) -> dict[str, Any]:
         """As `lorastyle inspect --json` of a file."""
         file = upload.files["file"]
-        return {**describe_file(file.path, self.settings.limits), "path": file.name}
+        return {**describe_file(file.file, self.settings.limits), "path": file.name}
 
     def compare(self, upload: Upload) -> dict[str, Any]:
         """As `lorastyle compare --json`."""
         files = [upload.files[name] for name in ("first", "second")]
         first, second = (
             _called(
-                read_adapter(one.path, limits=self.settings.limits, max_rank=EXACT_RANK),
+                read_adapter(one.file, limits=self.settings.limits, max_rank=EXACT_RANK),
                 one,
             )
             for one in files

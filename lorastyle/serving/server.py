@@ -9,6 +9,7 @@ import uvicorn
 
 from lorastyle.errors import ConfigError
 from lorastyle.serving.gate import App
+from lorastyle.serving.memory import keep_freed_memory
 
 END_S = 10
 """What is under way may take so long once the server is told to end."""
@@ -56,6 +57,7 @@ def serve_app(
     app: App, listening: socket.socket, on_listening: Callable[[str], None] = lambda _: None
 ) -> None:
     """Answer until a signal: then what is under way is finished, nothing new is taken."""
+    keep_freed_memory()
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -24,6 +24,9 @@ class ServingSettings:
 
     max_upload_bytes: int = 256 << 20
     """Of a request, all its files together."""
+    memory_bytes: int = 64 << 20
+    """Of a request, that are kept in memory: a LoRA of 24 MB is there sooner than on disk. Larger
+    files go to disk, so that there is room for all uploads at once."""
     receive_s: float = 60.0
     """Until a request's body must be there."""
     work_s: float = 60.0

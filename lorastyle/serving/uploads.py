@@ -1,4 +1,5 @@
-"""Uploads: multipart forms, streamed to files of a folder of their own that goes with them.
+"""Uploads: multipart forms, kept in memory; large files in a folder of their own that goes
+with them.
 
 What a file is called is for people: on disk it is not called so.
 """
@@ -6,6 +7,7 @@ What a file is called is for people: on disk it is not called so.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -14,9 +16,11 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from lorastyle.adapters.formats.opening import FileInMemory
 from lorastyle.serving.refusals import malformed, too_large, too_slow
 
 if TYPE_CHECKING:
@@ -30,25 +34,46 @@ MOST_PARTS = 8
 class Received:
     """A file of a form."""
 
-    path: Path
+    file: Path | FileInMemory
     name: str
     """What the sender calls it, fit to be shown: printable, short, without folders."""
 
     def told(self, message: str) -> str:
         """A message about the file without where it lies here."""
-        return message.replace(str(self.path), self.name).replace(self.path.name, self.name)
+        if isinstance(self.file, FileInMemory):
+            return message
+        return message.replace(str(self.file), self.name).replace(self.file.name, self.name)
+
+    def sha256(self) -> str:
+        """Of its bytes."""
+        if isinstance(self.file, FileInMemory):
+            return self.file.sha256()
+        with self.file.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Upload:
     """The files of one request, by the names of the form's parts. `close` deletes them."""
 
-    def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="lorastyle-upload-"))
+    def __init__(self, memory_bytes: int, expected: int = 0) -> None:
         self.files: dict[str, Received] = {}
+        self.expected = expected
+        """Bytes that its sender speaks of, to have room for them at once; it may lie."""
         self.n_bytes = 0
+        self.memory_left = memory_bytes
+        """What is larger than this goes to disk."""
+        self._directory: Path | None = None
+
+    def aside(self) -> Path:
+        """A folder for what does not stay in memory."""
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="lorastyle-upload-"))
+        return self._directory
 
     def close(self) -> None:
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self.files.clear()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
 
 async def receive(
@@ -57,13 +82,16 @@ async def receive(
     wanted: Sequence[str],
     *,
     max_bytes: int,
+    memory_bytes: int,
     seconds: float,
+    expected: int = 0,
 ) -> Upload:
-    """The files `wanted` of a multipart form, each once and nothing else.
+    """The files `wanted` of a multipart form, each once and nothing else; in memory as long as
+    they have no more than `memory_bytes` together. `expected`: bytes that its sender speaks of.
 
     Raises RefusedError: 400 for another form, 413 above `max_bytes`, 408 after `seconds`.
     """
-    upload = Upload()
+    upload = Upload(memory_bytes, expected)
     try:
         async with asyncio.timeout(seconds):
             await _fill(upload, chunks, _Form(upload, _boundary(content_type), wanted), max_bytes)
@@ -108,13 +136,13 @@ def _boundary(content_type: str) -> bytes:
 
 
 class _Form:
-    """Takes a form apart, and writes each wanted part to a file as it comes."""
+    """Takes a form apart, and keeps each wanted part as it comes."""
 
     def __init__(self, upload: Upload, boundary: bytes, wanted: Sequence[str]) -> None:
         self._upload, self._wanted = upload, tuple(wanted)
         self._headers: dict[bytes, bytes] = {}
         self._field, self._value = bytearray(), bytearray()
-        self._file: FileIO | None = None
+        self._part: _Part | None = None
         self._n_parts = 0
         self._ended = False
         callbacks: MultipartCallbacks = {
@@ -124,7 +152,7 @@ class _Form:
             "on_header_end": self._on_header_end,
             "on_headers_finished": self._on_headers,
             "on_part_data": self._on_data,
-            "on_part_end": self.close,
+            "on_part_end": self._on_part_end,
             "on_end": self._on_end,
         }
         self._parser = MultipartParser(boundary, callbacks)
@@ -142,9 +170,9 @@ class _Form:
             raise malformed(f"the form has {what}; it must have {', '.join(self._wanted)}")
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._part is not None:
+            self._part.close()
+            self._part = None
 
     def _on_begin(self) -> None:
         self._headers = {}
@@ -172,16 +200,74 @@ class _Form:
                 f"must have {', '.join(self._wanted)}"
             )
         called = options.get(b"filename", b"").decode("utf-8", "replace")
-        path = self._upload.directory / f"{name}.upload"
-        self._upload.files[name] = Received(path, shown_name(called))
-        self._file = path.open("wb", buffering=0)
+        self._part = _Part(self._upload, name, shown_name(called))
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
-        assert self._file is not None
-        # To the page cache: shorter than the way to a thread and back.
-        rest = memoryview(data)[start:end]
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        assert self._part is not None
+        self._part.add(memoryview(data)[start:end])
+
+    def _on_part_end(self) -> None:
+        assert self._part is not None
+        self._upload.files[self._part.field] = self._part.received()
+        self.close()
 
     def _on_end(self) -> None:
         self._ended = True
+
+
+class _Part:
+    """A file on its way: in memory, from the byte on that has no room there on disk."""
+
+    def __init__(self, upload: Upload, field: str, name: str) -> None:
+        self.field = field
+        self._upload, self._name = upload, name
+        self._content = _Buffer(min(upload.expected, upload.memory_left))
+        self._path: Path | None = None
+        self._file: FileIO | None = None
+
+    def add(self, data: memoryview) -> None:
+        if self._file is None and len(data) <= self._upload.memory_left:
+            self._upload.memory_left -= len(data)
+            self._content.add(data)
+            return
+        if self._file is None:
+            self._path = self._upload.aside() / f"{self.field}.upload"
+            self._file = self._path.open("wb", buffering=0)
+            _write(self._file, self._content.filled())
+            self._upload.memory_left += len(self._content.filled())
+            self._content = _Buffer(0)
+        _write(self._file, data)
+
+    def received(self) -> Received:
+        file = self._path or FileInMemory(self._name, self._content.filled())
+        return Received(file, self._name)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class _Buffer:
+    """Bytes in a row. A bytearray would move them each time it has an eighth more."""
+
+    def __init__(self, expected: int) -> None:
+        self._room = np.empty(expected, np.uint8)
+        self._n = 0
+
+    def add(self, data: memoryview) -> None:
+        end = self._n + len(data)
+        if end > len(self._room):
+            larger = np.empty(2 * end, np.uint8)
+            larger[: self._n] = self._room[: self._n]
+            self._room = larger
+        self._room.data[self._n : end] = data
+        self._n = end
+
+    def filled(self) -> memoryview:
+        return self._room.data[: self._n]
+
+
+def _write(file: FileIO, data: memoryview) -> None:
+    # To the page cache: shorter than the way to a thread and back.
+    while data:
+        data = data[file.write(data) :]

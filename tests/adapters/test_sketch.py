@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lorastyle.adapters.count_sketch import SketchedModule
 from lorastyle.adapters.products import cross_products
-from lorastyle.adapters.sketch import SketchedModule, SketchPlan
+from lorastyle.adapters.sketch import SketchPlan
 from lorastyle.adapters.updates import Adapter, ModuleKey, ModuleUpdate
 from lorastyle.errors import LayoutMismatchError
 from tests.adapters.forms import folded, halved, padded, turned
@@ -60,15 +61,21 @@ def test_an_entry_of_the_update_goes_to_the_sum_of_its_buckets(size):
     """The update formed and counted entry by entry, without a Fourier transform."""
     update = adapter(1, [QUERY]).updates[QUERY]
     plan = SketchPlan((SketchedModule(QUERY, SHAPES[QUERY], size),), seed=3)
-    buckets = plan._buckets[QUERY]
+    expected = counted(plan, update)
+    sketch = plan.sketch(Adapter.of("one", [update]))
+    np.testing.assert_allclose(sketch, expected, atol=1e-5 * np.linalg.norm(update.delta()))
+
+
+def counted(plan: SketchPlan, update: ModuleUpdate) -> np.ndarray:
+    """A plan of one module."""
+    (module,) = plan.modules
+    buckets, size, delta = plan._sketches, module.size, update.delta()
     columns, rows = buckets.of_columns.tocoo(), buckets.of_rows.tocoo()
     expected = np.zeros(size)
-    delta = update.delta()
     for h, i, sign_i in zip(columns.row, columns.col, columns.data, strict=True):
         for g, j, sign_j in zip(rows.row, rows.col, rows.data, strict=True):
             expected[(h + g) % size] += sign_i * sign_j * delta[i, j]
-    sketch = plan.sketch(Adapter.of("one", [update]))
-    np.testing.assert_allclose(sketch, expected, atol=1e-5 * np.linalg.norm(delta))
+    return expected
 
 
 @pytest.mark.parametrize("rank", [1, 4])
@@ -146,6 +153,28 @@ def test_a_stack_is_sketched_as_its_adapters_are():
         np.testing.assert_allclose(
             stacked[row], plan.sketch(one)[plan.columns[QUERY]], rtol=1e-4, atol=1e-4
         )
+
+
+@pytest.mark.parametrize(
+    "ranks", [{}, {0: 2}, {0: 2, 1: 7, 2: 3}, {0: None}, {0: None, 3: None}, {1: None, 2: 9}]
+)
+def test_modules_are_sketched_together_as_each_by_itself(ranks):
+    """Of one rank, of several, and without some of the plan's modules (None)."""
+    chosen = {key: ranks.get(number, 4) for number, key in enumerate(KEYS)}
+    whole = [
+        adapter(number, [key], rank) for number, (key, rank) in enumerate(chosen.items()) if rank
+    ]
+    updates = [update for one in whole for update in one.updates.values()]
+    plan = SketchPlan.of_shares(SHAPES, EVEN, 600, seed=5)
+    found = plan.sketch(Adapter.of("one", updates))
+    for module in plan.modules:
+        part = found[plan.columns[module.key]]
+        alone = [update for update in updates if update.key == module.key]
+        if not alone:
+            assert not part.any()
+            continue
+        expected = counted(SketchPlan((module,), seed=5), alone[0])
+        np.testing.assert_allclose(part, expected, atol=1e-5 * np.linalg.norm(alone[0].delta()))
 
 
 def test_a_sketch_is_the_same_wherever_it_is_made():

@@ -12,11 +12,13 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from lorastyle.adapters.formats.opening import FileInMemory
 from lorastyle.adapters.formats.write import write_adapter
 from lorastyle.serving.app import make_app
 from lorastyle.serving.gate import Gate
 from lorastyle.serving.server import Server, address_of, listen
 from lorastyle.serving.settings import ServingSettings
+from lorastyle.serving.uploads import Received
 
 SETTINGS = ServingSettings(max_upload_bytes=4 << 20, n_at_once=4)
 
@@ -53,6 +55,12 @@ def listening(app: Gate) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+def bytes_of(received: Received) -> bytes:
+    """Of a file that was uploaded, wherever it is."""
+    file = received.file
+    return bytes(file.content) if isinstance(file, FileInMemory) else file.read_bytes()
 
 
 def form(path: Path, name: str | None = None) -> dict[str, tuple[str, bytes]]:

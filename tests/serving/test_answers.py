@@ -112,6 +112,22 @@ def test_large_runs_are_searched_by_sketches_from_memory(wild_run, stranger):
     assert (found["method"], found["artists"][0]["artist"]) == ("sketch", "bela")
 
 
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
+def test_a_file_of_the_run_is_known_by_its_bytes_wherever_it_is(wild_run, wild, memory_bytes):
+    """Bytes are hashed only where weights are alike: with `exact_bytes` of 0 by their sketches."""
+    settings = ServingSettings(exact_bytes=0, memory_bytes=memory_bytes)
+    client = TestClient(make_app(wild_run, settings))
+    known = wild / "anna-00.safetensors"
+    same = client.post("/search", files=form(known)).json()["duplicates"][0]
+    assert (same["adapter_id"], same["verdict"]) == ("anna-00", "identical_bytes")
+    content = bytearray(known.read_bytes())
+    length = int.from_bytes(content[:8], "little")
+    content[8 + length : 8 + length] = 16 * b" "  # a header may end so: other bytes, no other file
+    content[:8] = (length + 16).to_bytes(8, "little")
+    again = client.post("/search", files={"file": ("x", bytes(content))}).json()["duplicates"][0]
+    assert (again["adapter_id"], again["verdict"]) == ("anna-00", "same_weights")
+
+
 def test_counts_are_what_happened(wild_run, stranger):
     client = TestClient(make_app(wild_run, ServingSettings()))
     for files in (form(stranger), form(stranger), {"file": ("x", b"nothing")}):

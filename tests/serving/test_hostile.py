@@ -1,5 +1,6 @@
 """Files and names from strangers: what comes back is one sentence, and inert."""
 
+import hashlib
 import json
 import pickle
 from itertools import pairwise
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from lorastyle.adapters.formats.opening import FileInMemory
 from lorastyle.serving.uploads import Upload, _Form, shown_name
-from tests.serving.conftest import form
+from tests.serving.conftest import bytes_of, form
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -91,15 +93,22 @@ def test_no_path_leads_out_of_the_page(client, path):
     assert client.get(path).status_code in (404, 422)
 
 
-@given(content=st.binary(max_size=300), cuts=st.lists(st.integers(0, 700), max_size=6))
-def test_an_upload_is_what_was_sent_however_it_is_cut(content, cuts):
-    """The form is made by another library; pieces may end within the boundary."""
+@given(
+    content=st.binary(max_size=300),
+    cuts=st.lists(st.integers(0, 700), max_size=6),
+    memory=st.sampled_from([0, 40, 1000]),
+    expected=st.sampled_from([0, 10, 500, 5000]),
+)
+def test_an_upload_is_what_was_sent_however_it_is_cut(content, cuts, memory, expected):
+    """The form is made by another library; pieces may end within the boundary. What its sender
+    says of its length may be anything.
+    """
     content += b"\r\n--"
     request = httpx2.Request("POST", "http://x/", files={"file": ("name.pt", content)})
     body, kind = request.read(), request.headers["content-type"]
     boundary = kind.partition("boundary=")[2].encode()
     ends = sorted({min(cut, len(body)) for cut in cuts} | {0, len(body)})
-    upload = Upload()
+    upload = Upload(memory, expected)
     try:
         taken = _Form(upload, boundary, ("file",))
         for start, end in pairwise(ends):
@@ -107,7 +116,10 @@ def test_an_upload_is_what_was_sent_however_it_is_cut(content, cuts):
         taken.finish()
         taken.close()
         assert upload.files["file"].name == "name.pt"
-        assert upload.files["file"].path.read_bytes() == content
+        file = upload.files["file"]
+        assert file.sha256() == hashlib.sha256(content).hexdigest()
+        assert bytes_of(file) == content
+        assert isinstance(file.file, FileInMemory) == (len(content) <= memory)
     finally:
         upload.close()
 

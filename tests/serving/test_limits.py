@@ -19,7 +19,7 @@ from lorastyle.serving.pictures import Pictures
 from lorastyle.serving.refusals import RefusedError
 from lorastyle.serving.server import listen
 from lorastyle.serving.settings import ServingSettings, check_access, hosts_for
-from tests.serving.conftest import form
+from tests.serving.conftest import bytes_of, form
 
 BODY = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nabc\r\n--b--\r\n'
 FORM = "multipart/form-data; boundary=b"
@@ -82,12 +82,12 @@ def test_an_upload_that_does_not_come_is_given_up(desk):
 
 def test_work_that_takes_too_long_keeps_its_place_and_its_file_until_it_ends(desk):
     end, began = threading.Event(), threading.Event()
-    counter = desk(work_s=0.05, n_at_once=1)
+    counter = desk(work_s=0.05, n_at_once=1, memory_bytes=0)
 
     def long(upload) -> bytes:
         began.set()
         assert end.wait(20)
-        return upload.files["file"].path.read_bytes()
+        return bytes_of(upload.files["file"])
 
     async def told() -> None:
         with pytest.raises(RefusedError) as late:
@@ -105,8 +105,9 @@ def test_work_that_takes_too_long_keeps_its_place_and_its_file_until_it_ends(des
     asyncio.run(told())
 
 
-def test_uploads_at_once_do_not_mix(desk):
-    counter = desk(n_at_once=8, n_workers=3)
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
+def test_uploads_at_once_do_not_mix(desk, memory_bytes):
+    counter = desk(n_at_once=8, n_workers=3, memory_bytes=memory_bytes)
 
     async def together() -> list[bytes]:
         return await asyncio.gather(
@@ -115,7 +116,7 @@ def test_uploads_at_once_do_not_mix(desk):
                     whole(BODY.replace(b"abc", b"%d" % number)),
                     FORM,
                     ("file",),
-                    lambda upload: upload.files["file"].path.read_bytes(),
+                    lambda upload: bytes_of(upload.files["file"]),
                 )
                 for number in range(8)
             )

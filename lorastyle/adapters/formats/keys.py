@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from lorastyle.adapters.naming import canonical_module
@@ -70,6 +71,8 @@ _PREFIXES: tuple[tuple[str, str, str], ...] = (
 )
 
 
+# Files of one trainer have the same keys, and a server reads many of them.
+@lru_cache(maxsize=20_000)
 def parse_key(key: str) -> Key | None:
     """The parts of a key, or None where it is none of a LoRA's on a known network.
 

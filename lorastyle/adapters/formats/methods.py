@@ -44,6 +44,8 @@ class _Product(NamedTuple):
     kernel: tuple[int, ...]
     rank: int | None
     algorithm: str
+    is_stored: bool = False
+    """The factors are the file's own tensors, which the caller has looked at."""
 
 
 def build(
@@ -74,7 +76,10 @@ def build(
         if base_weight is not None:
             factors = _dora(key, parts, factors, scaling, base_weight, budget)
             scaling = 1.0
-    _check_finite(key, factors, scaling)
+    if factors is product.factors and product.is_stored:
+        _check_scaling(key, scaling)
+    else:
+        _check_finite(key, factors, scaling)
     update = ModuleUpdate(
         key, factors.lora_A, factors.lora_B, scaling, method, product.kernel, factors.lost_energy
     )
@@ -154,7 +159,8 @@ def _lora(key: ModuleKey, parts: Parts, budget: Budget) -> _Product:
     algorithm = "locon" if key.network == "unet" and math.prod(kernel) > 1 else "lora"
     budget.spend_on_product(key, (len(lora_B), lora_A.shape[1]), rank)
     factors = factorisation.of_product(lora_B, lora_A, budget.max_rank)
-    return _Product(factors, kernel, rank, algorithm)
+    is_stored = mid is None and rank <= budget.max_rank
+    return _Product(factors, kernel, rank, algorithm, is_stored)
 
 
 def _loha(key: ModuleKey, parts: Parts, budget: Budget) -> _Product:
@@ -299,8 +305,17 @@ _LARGEST_SCALING = 1e30
 
 
 def _check_finite(key: ModuleKey, factors: LowRank, scaling: float) -> None:
-    finite = np.isfinite(factors.lora_A).all() and np.isfinite(factors.lora_B).all()
-    if not (finite and abs(scaling) < _LARGEST_SCALING):
-        raise AdapterFileError(
-            f"module '{key}' has an update that overflows float32; the training diverged"
-        )
+    _check_scaling(key, scaling)
+    if not (factorisation.is_finite(factors.lora_A) and factorisation.is_finite(factors.lora_B)):
+        raise _overflow(key)
+
+
+def _check_scaling(key: ModuleKey, scaling: float) -> None:
+    if not abs(scaling) < _LARGEST_SCALING:
+        raise _overflow(key)
+
+
+def _overflow(key: ModuleKey) -> AdapterFileError:
+    return AdapterFileError(
+        f"module '{key}' has an update that overflows float32; the training diverged"
+    )

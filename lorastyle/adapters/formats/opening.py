@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from lorastyle.adapters.formats.memory import MemoryFile
 from lorastyle.errors import AdapterFileError
 
 Array = npt.NDArray[Any]
@@ -55,10 +56,13 @@ class Opened:
     dtypes: Mapping[str, str]
     """Of each tensor, as stored: `float16`, `bfloat16`, ..."""
     n_bytes: int
-    sha256: str
+    sha256: str | None
+    """None where it was not asked for: of a large file it takes as long as the reading."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     """A folder's adapter_config.json."""
+    is_finite: bool = False
+    """All tensors were looked at together, and all their numbers are; else nobody has looked."""
 
 
 WEIGHT_FILES: tuple[str, ...] = (
@@ -71,16 +75,36 @@ WEIGHT_FILES: tuple[str, ...] = (
 CONFIG_FILE = "adapter_config.json"
 
 
-def open_adapter_file(path: Path, limits: Limits | None = None) -> Opened:
+@dataclass(frozen=True, eq=False)
+class FileInMemory:
+    """A file that lies nowhere, as one that was just uploaded. Arrays that are read from it
+    may be views of `content`: leave it as it is.
+    """
+
+    name: str
+    """For messages."""
+    content: bytes | memoryview
+
+    def sha256(self) -> str:
+        """As of a file on disk."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def open_adapter_file(
+    path: Path | FileInMemory, limits: Limits | None = None, *, hashed: bool = True
+) -> Opened:
     """Read a file, or the weights of a PEFT or diffusers folder, into arrays.
 
     Raises AdapterFileError, and nothing else, for whatever cannot be read.
     """
     limits = limits or Limits()
+    if isinstance(path, FileInMemory):
+        check_size(path.name, len(path.content), limits.file_bytes)
+        return _open(MemoryFile(path.content), len(path.content), path.name, limits, hashed)
     try:
         if path.is_dir():
-            return _open_folder(path, limits)
-        return _open_file(path, path.name, limits)
+            return _open_folder(path, limits, hashed)
+        return _open_file(path, path.name, limits, hashed)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise AdapterFileError(f"{path} cannot be read: {reason}; check the path") from error
@@ -88,7 +112,7 @@ def open_adapter_file(path: Path, limits: Limits | None = None) -> Opened:
         raise AdapterFileError(f"{str(path)!r} cannot be read: {error}; check the path") from error
 
 
-def _open_folder(path: Path, limits: Limits) -> Opened:
+def _open_folder(path: Path, limits: Limits, hashed: bool) -> Opened:
     found = [path / name for name in WEIGHT_FILES if (path / name).exists()]
     if not found:
         raise AdapterFileError(
@@ -96,7 +120,7 @@ def _open_folder(path: Path, limits: Limits) -> Opened:
             f"{WEIGHT_FILES[2]} can be read, others file by file"
         )
     config = _config_of(path / CONFIG_FILE, limits)
-    opened = _open_file(found[0], path.name or str(path), limits)
+    opened = _open_file(found[0], path.name or str(path), limits, hashed)
     return replace(opened, config=config)
 
 
@@ -114,24 +138,46 @@ def _config_of(path: Path, limits: Limits) -> Mapping[str, Any] | None:
     return config
 
 
-def _open_file(path: Path, name: str, limits: Limits) -> Opened:
+def _open_file(path: Path, name: str, limits: Limits, hashed: bool) -> Opened:
+    with _regular_file(path, limits.file_bytes) as (file, n_bytes):
+        return _open(file, n_bytes, name, limits, hashed)
+
+
+def _open(
+    file: BufferedReader | MemoryFile, n_bytes: int, name: str, limits: Limits, hashed: bool
+) -> Opened:
     from lorastyle.adapters.formats import safetensors_file, torch_file
     from lorastyle.adapters.formats.sniffing import foreign
 
-    with _regular_file(path, limits.file_bytes) as (file, n_bytes):
-        start = file.read(512)
-        file.seek(0)
-        what = foreign(start, n_bytes)
-        if what is not None:
-            raise AdapterFileError(f"{name} {what}")
-        if torch_file.recognise(start):
-            tensors, dtypes, metadata, container = torch_file.read(file, name, limits)
-        else:
-            tensors, dtypes, metadata = safetensors_file.read(file, n_bytes, name, limits)
-            container = "safetensors"
-        file.seek(0)
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Opened(name, container, tensors, dtypes, n_bytes, sha256, metadata)
+    start = file.read(512)
+    file.seek(0)
+    what = foreign(start, n_bytes)
+    if what is not None:
+        raise AdapterFileError(f"{name} {what}")
+    is_finite = False
+    if torch_file.recognise(start):
+        buffered = file if isinstance(file, BufferedReader) else BufferedReader(file)
+        tensors, dtypes, metadata, container = torch_file.read(buffered, name, limits)
+    else:
+        stored = safetensors_file.read(file, n_bytes, name, limits)
+        tensors, dtypes, metadata, is_finite = stored
+        container = "safetensors"
+    sha256 = _sha256(file) if hashed else None
+    return Opened(name, container, tensors, dtypes, n_bytes, sha256, metadata, is_finite=is_finite)
+
+
+def _sha256(file: BufferedReader | MemoryFile) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_size(name: object, n_bytes: int, max_bytes: int) -> None:
+    """Raises AdapterFileError above the limit."""
+    if n_bytes > max_bytes:
+        raise AdapterFileError(
+            f"{name} has {n_bytes:,} bytes, more than the limit of {max_bytes:,}; "
+            "raise the limit if it is a LoRA, give the LoRA alone if it is a checkpoint"
+        )
 
 
 @contextmanager
@@ -144,9 +190,5 @@ def _regular_file(path: Path, max_bytes: int) -> Iterator[tuple[BufferedReader, 
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise AdapterFileError(f"{path} is no regular file; give the weights themselves")
-        if status.st_size > max_bytes:
-            raise AdapterFileError(
-                f"{path} has {status.st_size:,} bytes, more than the limit of {max_bytes:,}; "
-                "raise the limit if it is a LoRA, give the LoRA alone if it is a checkpoint"
-            )
+        check_size(path, status.st_size, max_bytes)
         yield file, status.st_size

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from lorastyle.adapters import factorisation
 from lorastyle.adapters.formats import facts, methods, refusals
 from lorastyle.adapters.formats.alphas import Alpha, AlphaTable
 from lorastyle.adapters.formats.budget import Budget
-from lorastyle.adapters.formats.opening import Array, Limits, Opened, open_adapter_file
+from lorastyle.adapters.formats.opening import (
+    Array,
+    FileInMemory,
+    Limits,
+    Opened,
+    open_adapter_file,
+)
 from lorastyle.adapters.formats.parsing import parse
 from lorastyle.adapters.updates import Adapter, ModuleKey
 from lorastyle.errors import AdapterFileError
@@ -20,11 +27,12 @@ MAX_RANK = 128
 
 
 def read_adapter(
-    path: Path,
+    path: Path | FileInMemory,
     *,
     limits: Limits | None = None,
     max_rank: int = MAX_RANK,
     base_weights: Mapping[str, Array] | None = None,
+    hashed: bool = True,
 ) -> Adapter:
     """Read a LoRA file, or a PEFT or diffusers folder, into its updates.
 
@@ -43,7 +51,7 @@ def read_adapter(
       has none); `alpha`: modules by alpha, or null; `alpha_source`: `tensor`, `metadata`,
       `config` or `absent` (then alpha = rank); `methods`: modules by method
     - `networks`: modules by network; `n_tensors`; `n_parameters`: numbers in the file's
-      weight tensors; `bytes`; `sha256` of the weight file
+      weight tensors; `bytes`; `sha256` of the weight file, null unless `hashed`
     - `metadata`: short values about training, never training text; `trainer`, `seed`: null
       where unknown
     - `notes`: sentences about what was left out or assumed; `empty`: every update is zero
@@ -51,7 +59,7 @@ def read_adapter(
     Raises AdapterFileError, in one sentence, for what cannot be read or represented.
     """
     limits = limits or Limits()
-    opened = open_adapter_file(path, limits)
+    opened = open_adapter_file(path, limits, hashed=hashed)
     parsed = parse(opened)
     if not parsed.modules:
         raise refusals.nothing(opened, parsed.embeddings, parsed.unknown)
@@ -77,7 +85,10 @@ class _Reader:
             alpha = self._alpha(key, parts)
             self.alphas[key] = alpha
             weight = self._base.get(f"{key}.weight")
-            floats = {role: self._float(key, role, array) for role, array in parts.items()}
+            floats = {
+                role: array if role == "alpha" else self._float(key, role, array)
+                for role, array in parts.items()
+            }
             built = methods.build(
                 key,
                 floats,
@@ -104,15 +115,14 @@ class _Reader:
         return Alpha(float(values.reshape(-1)[0]), "tensor")
 
     def _float(self, key: ModuleKey, role: str, array: Array) -> Array:
-        if array.dtype.kind != "f" and role != "alpha":
+        if array.dtype.kind != "f":
             raise AdapterFileError(
                 f"module '{key}' stores its {role} as {array.dtype}, which is quantised; "
                 "convert it to float16 first"
             )
-        with np.errstate(over="ignore"):
-            values = array.astype(np.float32, copy=False)
-        n_bad = values.size - int(np.isfinite(values).sum())
-        if n_bad:
+        values = factorisation.single(array)
+        if not (self._opened.is_finite or factorisation.is_finite(values)):
+            n_bad = values.size - int(np.isfinite(values).sum())
             raise AdapterFileError(
                 f"module '{key}' has {n_bad} values of {values.size} in its {role} that are not "
                 "finite; the training diverged or the file is damaged"

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorastyle.adapters.factorisation import is_finite
+from lorastyle.adapters.formats.memory import MemoryFile
 from lorastyle.errors import AdapterFileError
 
 if TYPE_CHECKING:
@@ -33,11 +35,12 @@ _DTYPES: dict[str, tuple[str, str]] = {
 }
 """Of each safetensors name: ours, and how NumPy reads it. Others are refused by name."""
 
-Read = tuple[dict[str, "Array"], dict[str, str], dict[str, str]]
+Read = tuple[dict[str, "Array"], dict[str, str], dict[str, str], bool]
 
 
-def read(file: BufferedReader, n_bytes: int, name: str, limits: Limits) -> Read:
-    """Tensors as float32 or float64 (or integers), their dtypes, and the metadata.
+def read(file: BufferedReader | MemoryFile, n_bytes: int, name: str, limits: Limits) -> Read:
+    """Tensors as float32 or float64 (or integers), their dtypes, the metadata, and whether all
+    numbers are known to be finite: tensors of one dtype are read, and looked at, in one go.
 
     Raises AdapterFileError where header and file do not agree to the byte.
     """
@@ -56,11 +59,27 @@ def read(file: BufferedReader, n_bytes: int, name: str, limits: Limits) -> Read:
             f"{name} needs {n_read:,} bytes as float32, more than the limit of "
             f"{limits.file_bytes:,}; raise the limit if it is a LoRA"
         )
-    data = np.empty(n_bytes - start, np.uint8)
-    if file.readinto(data.data) != len(data):
+    data = _rest(file, n_bytes - start)
+    if len(data) != n_bytes - start:
         raise AdapterFileError(f"{name} ended while it was read; download it again")
+    dtypes = {key: _DTYPES[span.dtype][0] for key, span in spans.items()}
+    if len(set(dtypes.values())) == 1:
+        dtype = next(iter(spans.values())).dtype
+        whole, n_each = _numbers(data, dtype), np.dtype(_DTYPES[dtype][1]).itemsize
+        tensors = {
+            key: whole[span.begin // n_each : span.end // n_each].reshape(span.shape)
+            for key, span in spans.items()
+        }
+        return tensors, dtypes, metadata, whole.dtype == np.float32 and is_finite(whole)
     tensors = {key: _tensor(data, span) for key, span in spans.items()}
-    return tensors, {key: _DTYPES[span.dtype][0] for key, span in spans.items()}, metadata
+    return tensors, dtypes, metadata, False
+
+
+def _rest(file: BufferedReader | MemoryFile, n_bytes: int) -> Array:
+    if isinstance(file, MemoryFile):
+        return file.rest(n_bytes)
+    data = np.empty(n_bytes, np.uint8)
+    return data[: file.readinto(data.data)]
 
 
 _LARGEST = 1 << 62
@@ -77,7 +96,7 @@ class _Span:
 
 
 def _header(
-    file: BufferedReader, n_bytes: int, name: str, limits: Limits
+    file: BufferedReader | MemoryFile, n_bytes: int, name: str, limits: Limits
 ) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(file.read(8), "little")
     if file.read(1) != b"{":
@@ -173,12 +192,19 @@ def _check_cover(spans: dict[str, _Span], n_bytes: int, name: str) -> None:
 
 
 def _tensor(data: Array, span: _Span) -> Array:
-    raw = data[span.begin : span.end].view(_DTYPES[span.dtype][1])
-    if span.dtype == "BF16":  # the upper half of a float32
-        return (raw.astype(np.uint32) << 16).view(np.float32).reshape(span.shape)
-    if span.dtype == "F16":
-        return raw.astype(np.float32).reshape(span.shape)
-    return np.require(raw.reshape(span.shape), requirements="A")
+    return _numbers(data[span.begin : span.end], span.dtype).reshape(span.shape)
+
+
+def _numbers(data: Array, dtype: str) -> Array:
+    """(n,): bytes as what they stand for; a view where that is possible."""
+    raw = data.view(_DTYPES[dtype][1])
+    if dtype == "BF16":  # the upper half of a float32
+        widened = raw.astype(np.uint32)
+        widened <<= 16
+        return widened.view(np.float32)
+    if dtype == "F16":
+        return raw.astype(np.float32)
+    return np.require(raw, requirements="A")
 
 
 def _shown(value: object) -> str:

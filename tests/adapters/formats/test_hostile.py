@@ -1,6 +1,7 @@
 """Whatever the bytes are: an adapter, or AdapterFileError. No code runs, nothing hangs."""
 
 import gzip
+import hashlib
 import json
 import os
 import pickle
@@ -14,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from lorastyle.adapters.formats.opening import Limits, open_adapter_file
+from lorastyle.adapters.formats.opening import FileInMemory, Limits, open_adapter_file
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.updates import Adapter
 from lorastyle.errors import AdapterFileError
@@ -52,10 +53,24 @@ def place(tmp_path_factory):
 
 
 def verdict(place, content):
-    """The adapter, or the sentence; anything else is the test's failure."""
+    """The adapter, or the sentence, the same from disk and from memory; anything else is the
+    test's failure.
+    """
     place.write_bytes(content)
+    found, other = (said(one) for one in (place, FileInMemory(place.name, memoryview(content))))
+    if isinstance(found, str):
+        assert found == other
+    else:
+        assert found.facts == other.facts
+        for ours, theirs in zip(found.updates.values(), other.updates.values(), strict=True):
+            np.testing.assert_array_equal(ours.lora_A, theirs.lora_A)
+            np.testing.assert_array_equal(ours.lora_B, theirs.lora_B)
+    return found
+
+
+def said(file):
     try:
-        return read_adapter(place)
+        return read_adapter(file)
     except AdapterFileError as error:
         text = str(error)
         assert "\n" not in text
@@ -475,6 +490,30 @@ def test_metadata_that_cannot_be_printed_is_made_printable(place):
     facts = read_adapter(place).facts
     assert facts["seed"] is None
     facts["metadata"]["ss_output_name"].encode()
+
+
+def test_a_file_in_memory_has_the_same_limits_and_is_hashed_when_asked():
+    file = FileInMemory("it", SAFE)
+    with pytest.raises(AdapterFileError, match=r"it has .* more than the limit of 10"):
+        read_adapter(file, limits=Limits(file_bytes=10))
+    assert read_adapter(file).facts["sha256"] == hashlib.sha256(SAFE).hexdigest() == file.sha256()
+    assert read_adapter(file, hashed=False).facts["sha256"] is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_one_number_that_is_not_finite_is_found_among_tensors_of_one_dtype(place, bad, dtype):
+    tensors = {key: value.astype(dtype) for key, value in GOOD.items()}
+    assert len(verdict(place, save(tensors))) == 1
+    tensors[f"{NAME}.lora_down.weight"][1, 2] = bad
+    refused(place, save(tensors), "1 values of 8 in its down that are not finite")
+
+
+def test_large_numbers_are_finite(place):
+    """The sum of their squares is not."""
+    tensors = {key: value.astype(np.float32) for key, value in GOOD.items()}
+    tensors[f"{NAME}.lora_down.weight"] *= np.float32(1e25)
+    assert len(verdict(place, save(tensors))) == 1
 
 
 def test_opening_gives_what_lies_in_the_file(place):
