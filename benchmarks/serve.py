@@ -4,8 +4,9 @@
     python -m benchmarks.serve --json     the same as one document
     python -m benchmarks.serve --quick    a few small modules: does it run at all
 
-The server is `lorastyle serve`'s app in a process of its own; clients are threads of this one,
-with their files in memory, each with one request at a time, on loopback and bounded in number.
+The server is `lorastyle serve`'s app, in one process and in one a core; clients are threads of
+this process, with their files in memory, each with one request at a time, on loopback and
+bounded in number.
 Scores and sketches of the gallery are random around planted styles: times do not depend on
 what the numbers are. Entries that the space was not fitted on are a few stored adapters under
 many names.
@@ -18,12 +19,14 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ import psutil
 from benchmarks.kernel.adapters import modules, random_adapter
 from benchmarks.kernel.placing import MOST_FITTED, fitted_placer, scores_like
 from benchmarks.pca import machine
+from lorastyle.adapters.formats.opening import FileInMemory
 from lorastyle.adapters.formats.write import write_adapter
 from lorastyle.adapters.updates import Adapter
 from lorastyle.embedding.blas import one_blas_thread
@@ -49,7 +53,9 @@ from lorastyle.search.settings import SpaceChoice
 from lorastyle.serving.app import app_of
 from lorastyle.serving.counting import Counts
 from lorastyle.serving.desk import Desk
+from lorastyle.serving.gate import Gate
 from lorastyle.serving.pictures import Pictures
+from lorastyle.serving.processes import serve_processes
 from lorastyle.serving.server import listen, serve_app
 from lorastyle.serving.settings import ServingSettings
 from lorastyle.store.members import member_table
@@ -60,7 +66,7 @@ N_FILES = 4
 BOUNDARY = "lorastyle-benchmark"
 TARGET_MS = 150.0
 SIZES: dict[str, dict[str, Any]] = {
-    "usual": {"entries": (2_709, 100_000), "requests": 80, "every": 1},
+    "usual": {"entries": (2_709, 100_000), "requests": 240, "every": 1},
     "quick": {"entries": (300,), "requests": 16, "every": 16},
 }
 
@@ -89,7 +95,7 @@ class PlantedSearcher(Searcher):
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     if options.server is not None:
-        _serve(Run.open(options.server), options.entries[0], options.every, options.floor_file)
+        _serve(options)
         return
     document = measure(options)
     if options.json:
@@ -104,6 +110,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--entries", type=int, nargs="+", help="2,709 and 100,000")
+    parser.add_argument("--processes", type=int, nargs="+", help="1, and one a core")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--requests", type=int, help="of all clients together; 80")
     parser.add_argument("--rank", type=int, default=16)
@@ -114,6 +121,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--server", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--floor-file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    options.processes = options.processes or sorted({1, os.cpu_count() or 1})
     for name, value in SIZES["quick" if options.quick else "usual"].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -129,7 +137,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         run = Run.create(folder / "run", experiment_for_adapters("benchmark", "sd1"))
         ingest(run, find_candidates([folder / "files"]))
         embed(run)
-        rows = [_measure_one(run, queries, n_entries, options) for n_entries in options.entries]
+        rows = [
+            _measure_one(run, queries, n_entries, n_processes, options)
+            for n_entries in options.entries
+            for n_processes in options.processes
+        ]
     return {
         "machine": machine.describe(REPOSITORY),
         "file_bytes": len(queries[0]),
@@ -149,10 +161,11 @@ def _write_files(folder: Path, seed: int, options: argparse.Namespace) -> list[b
 
 
 def _measure_one(
-    run: Run, files: list[bytes], n_entries: int, options: argparse.Namespace
+    run: Run, files: list[bytes], n_entries: int, n_processes: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.serve", "--server", str(run.directory)]
     command += ["--entries", str(n_entries), "--every", str(options.every)]
+    command += ["--processes", str(n_processes)]
     command += ["--floor-file", str(run.directory.parent / "files" / "0.safetensors")]
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as server:
@@ -170,6 +183,7 @@ def _measure_one(
             server.wait(30)
     return {
         "entries": n_entries,
+        "processes": n_processes,
         "start_s": start_s,
         "floor_ms": said["floor_ms"],
         "floor_parts_ms": said["parts_ms"],
@@ -206,11 +220,10 @@ def _load(
     def ask(client: int) -> list[float]:
         return [_request(port, bodies[(client + number) % len(bodies)]) for number in range(each)]
 
-    start, before = time.perf_counter(), server.cpu_times()
+    start, before = time.perf_counter(), _cpu_s(server)
     with ThreadPoolExecutor(n_clients) as pool:
         found = np.concatenate(list(pool.map(ask, range(n_clients))))
-    wall_s, after = time.perf_counter() - start, server.cpu_times()
-    cpu_s = after.user + after.system - before.user - before.system
+    wall_s, cpu_s = time.perf_counter() - start, _cpu_s(server) - before
     return {
         "clients": n_clients,
         "requests": len(found),
@@ -221,30 +234,52 @@ def _load(
     }
 
 
-def _serve(run: Run, n_entries: int, every: int, floor_file: Path) -> None:
+def _cpu_s(server: psutil.Process) -> float:
+    """Of a server and its processes, so far."""
+    times = [one.cpu_times() for one in (server, *server.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
+def _serve(options: argparse.Namespace) -> None:
     """The server's process: says its port and the floor on stdout, then serves."""
-    searcher = PlantedSearcher(run, n_entries, every)
-    settings = ServingSettings(exact_bytes=0)
-    desk = Desk(searcher, Pictures(run), settings, Counts())
-    desk.open()
-    floor = _floor(searcher, floor_file)
+    (n_processes,), (n_entries,) = options.processes, options.entries
+    floor = _floor(PlantedSearcher(Run.open(options.server), n_entries, options.every), options)
+    factory = partial(_app, options.server, n_entries, options.every, n_processes)
 
     def listening(address: str) -> None:
         port = int(address.rstrip("/").rpartition(":")[2])
         print(json.dumps({"port": port, **floor}), flush=True)
 
-    serve_app(app_of(desk), listen("127.0.0.1", 0), listening)
+    with listen("127.0.0.1", 0) as free:
+        if n_processes == 1:
+            serve_app(factory(), free, listening)
+        else:
+            serve_processes(factory, free, n_processes, listening)
 
 
-def _floor(searcher: PlantedSearcher, path: Path, rounds: int = 9) -> dict[str, Any]:
+def _app(directory: Path, n_entries: int, every: int, n_processes: int) -> Gate:
+    """As `lorastyle serve` has it, with a planted gallery."""
+    run = Run.open(directory)
+    n_workers = max(1, (os.cpu_count() or 1) // n_processes)
+    settings = ServingSettings(exact_bytes=0, n_workers=n_workers)
+    searcher = PlantedSearcher(run, n_entries, every)
+    desk = Desk(searcher, Pictures(run), settings, Counts())
+    desk.open()
+    return app_of(desk)
+
+
+def _floor(
+    searcher: PlantedSearcher, options: argparse.Namespace, rounds: int = 25
+) -> dict[str, Any]:
     """The file read, sketched and placed, and its neighbours found; medians in one thread."""
     placer = searcher.warm().placer
     assert placer is not None
+    file = FileInMemory("floor", memoryview(options.floor_file.read_bytes()))
     parts: dict[str, list[float]] = {"read": [], "sketch": [], "place": []}
     with one_blas_thread():
         for _ in range(rounds):
             times = [time.perf_counter()]
-            adapter = searcher.read(path)
+            adapter = searcher.read(file, hashed=False)
             times.append(time.perf_counter())
             sketch = placer.sketch(adapter)
             times.append(time.perf_counter())
@@ -265,20 +300,20 @@ def render(document: dict[str, Any]) -> str:
         f"files of {document['file_bytes'] / 1e6:.1f} MB, rank {document['rank']}, "
         f"{document['dtype']}",
         "",
-        "| entries | clients | requests/s | median ms | p95 ms | CPU ms | floor ms | first ms "
-        "| start s |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| entries | processes | clients | requests/s | median ms | p95 ms | CPU ms | floor ms "
+        "| first ms | start s |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in document["served"]:
         lines += [
-            f"| {one['entries']:,} | {load['clients']} | {load['per_s']:.1f} "
+            f"| {one['entries']:,} | {one['processes']} | {load['clients']} | {load['per_s']:.1f} "
             f"| {load['median_ms']:.0f} | {load['p95_ms']:.0f} | {load['cpu_ms']:.0f} "
             f"| {one['floor_ms']:.0f} | {one['first_ms']:.0f} | {one['start_s']:.1f} |"
             for load in (one["alone"], one["together"])
         ]
     for one in document["served"]:
         parts = ", ".join(f"{name} {ms:.0f}" for name, ms in one["floor_parts_ms"].items())
-        lines.append(f"floor at {one['entries']:,}: {parts} ms")
+        lines.append(f"floor at {one['entries']:,}, {one['processes']} processes: {parts} ms")
     return "\n".join(lines)
 
 

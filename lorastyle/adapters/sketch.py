@@ -174,7 +174,7 @@ class SketchPlan:
                 columns.append(update.lora_B)
             scalings.append(np.full(size, 0.0 if update is None else update.scaling, np.float32))
         found = sketches.convolved(np.concatenate(rows), np.concatenate(columns), rank)[0]
-        values = np.empty_like(found)
+        values = np.empty(self.n_numbers, np.float32)
         values[self._order] = found * np.concatenate(scalings)
         return values
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,16 @@ TOKEN_VARIABLE = "LORASTYLE_TOKEN"
 )
 @click.option("--max-upload-mib", type=click.IntRange(1, 8192), default=256, show_default=True)
 @click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes on this machine, each with the gallery in memory: one a core for many clients.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Files worked on at the same time. Default: one a core.",
+    help="Files that a process works on at the same time. Default: as many as there are cores.",
 )
 @click.option(
     "--at-once",
@@ -60,6 +68,7 @@ def command(
     token_file: Path | None,
     names: tuple[str, ...],
     max_upload_mib: int,
+    processes: int,
     workers: int | None,
     at_once: int,
     time_limit_s: float,
@@ -82,12 +91,17 @@ def command(
         settings = ServingSettings(
             max_upload_bytes=max_upload_mib << 20,
             work_s=time_limit_s,
-            n_workers=workers or os.cpu_count() or 1,
+            n_workers=workers or max(1, (os.cpu_count() or 1) // processes),
             n_at_once=at_once,
             token=token,
             hosts=hosts_for(host, names),
         )
         document: dict[str, Any] = {"run": str(target), "host": host, "replicas": replicas}
+        if replicas is not None and processes > 1:
+            raise ConfigError(
+                f"--processes {processes} is for this machine alone, --replicas {replicas} for a "
+                "cluster; give one of the two"
+            )
         if replicas is not None:
             from lorastyle.distributed.serving import serve_replicas
 
@@ -95,12 +109,19 @@ def command(
             place = target if isinstance(target, str) else str(target.absolute())
             serve_replicas(place, settings, host, port, replicas, _listening)
             return Answer(document, "ended")
-        from lorastyle.runs import Run
-        from lorastyle.serving.app import make_app
+        from lorastyle.serving.app import open_app
+        from lorastyle.serving.processes import serve_processes
         from lorastyle.serving.server import listen, serve_app
 
         with listen(host, port) as listening:
-            serve_app(make_app(Run.open(target), settings), listening, _listening)
+            app = open_app(target, settings)
+            if processes == 1:
+                serve_app(app, listening, _listening)
+            else:
+                # What was wrong has been said by now, and what all need is kept in the run.
+                del app
+                factory = partial(open_app, target, settings)
+                serve_processes(factory, listening, processes, _listening)
         return Answer(document, "ended")
 
     respond(body, as_json=as_json, debug=debug)

@@ -17,6 +17,7 @@ from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.sketch import SketchSet
 from lorastyle.adapters.updates import Adapter
 from lorastyle.embedding.gram import GramSet
+from lorastyle.embedding.gram_pass import REPRESENTATIONS
 from lorastyle.embedding.stage import open_source
 from lorastyle.embedding.style_space import StyleSpace
 from lorastyle.embedding.wanted import wanted_products
@@ -160,12 +161,18 @@ class Searcher:
         return ready
 
     def gallery_of(self, key: str) -> ReadyGallery | None:
-        """The gallery of a space `REPRESENTATION/SUB_NETWORK` that has been searched, or None."""
+        """The gallery of a space `REPRESENTATION/SUB_NETWORK`, or None where the run has none
+        of this name. One that has been searched is in memory.
+        """
         for ready in list(self._ready.values()):
             space = ready.gallery.space
             if f"{space.representation}/{space.sub_network}" == key:
                 return ready
-        return None
+        representation, _, sub_network = key.partition("/")
+        if representation not in REPRESENTATIONS or sub_network not in self.sub_networks:
+            return None
+        wishes = Wishes(representation=representation, sub_network=sub_network)
+        return self._ready_gallery(self._choice((representation,), (sub_network,), wishes, ""))
 
     def _setting(self, query: Query, wishes: Wishes) -> SpaceChoice:
         possible, reason = query.possible()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, FastAPI, Path, Query, Request
@@ -56,6 +57,11 @@ def make_app(run: Run, settings: ServingSettings) -> Gate:
     desk = Desk(searcher, Pictures(run), settings, counts)
     desk.open()
     return app_of(desk)
+
+
+def open_app(target: FilePath | str, settings: ServingSettings) -> Gate:
+    """The same of a run by its path or URL."""
+    return make_app(Run.open(target), settings)
 
 
 def app_of(desk: Desk) -> Gate:
@@ -149,10 +155,10 @@ def _add_reading(app: FastAPI, desk: Desk, guard: list[Any]) -> None:
         responses={**READING, **absent, 422: REFUSALS[422]},
     )
     async def style_map(space: Annotated[str | None, Query(max_length=300)] = None) -> Response:
-        """The adapters of a style space that was searched, by default the first, on a plane."""
+        """The adapters of a style space, by default the one that is searched, on a plane."""
         found = await asyncio.to_thread(desk.map, space)
         if found is None:
-            raise HTTPException(404, "this space has not been searched; search in it first")
+            raise HTTPException(404, "the run has no style space of this name")
         return JSONResponse(found)
 
     @app.get(

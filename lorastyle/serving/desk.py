@@ -144,7 +144,7 @@ class Desk:
         return {"first": files[0].name, "second": files[1].name, **found}
 
     def map(self, key: str | None) -> dict[str, Any] | None:
-        """The map of a space that has been searched, by default the first; None of another."""
+        """The map of a space, by default the one that is searched; None where there is none."""
         ready = self.searcher.warm() if key is None else self.searcher.gallery_of(key)
         return None if ready is None else map_of(ready.gallery)
 

@@ -1,8 +1,9 @@
-"""The memory of a server: pages that were freed are kept for the next upload."""
+"""The memory of a server: what was freed is kept for the next upload, what was read for good."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 from contextlib import suppress
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -23,3 +24,9 @@ def keep_freed_memory() -> None:
         adjust = ctypes.CDLL(None).mallopt
         adjust(M_MMAP_THRESHOLD, MAPPED_FROM)
         adjust(M_TRIM_THRESHOLD, KEPT)
+
+
+def keep_what_is_there() -> None:
+    """Objects that are there now stay until the end: do not look through them for what can go."""
+    gc.collect()
+    gc.freeze()

@@ -9,7 +9,7 @@ import uvicorn
 
 from lorastyle.errors import ConfigError
 from lorastyle.serving.gate import App
-from lorastyle.serving.memory import keep_freed_memory
+from lorastyle.serving.memory import keep_freed_memory, keep_what_is_there
 
 END_S = 10
 """What is under way may take so long once the server is told to end."""
@@ -58,6 +58,7 @@ def serve_app(
 ) -> None:
     """Answer until a signal: then what is under way is finished, nothing new is taken."""
     keep_freed_memory()
+    keep_what_is_there()
     config = uvicorn.Config(
         app,
         log_level="warning",

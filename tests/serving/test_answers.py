@@ -77,10 +77,19 @@ def test_details_say_what_the_file_is_and_where_it_lies_on_the_map(client, wild_
     assert not points
 
 
-def test_a_space_that_nobody_searched_has_no_map(client):
-    answer = client.get("/map", params={"space": "delta/nothing"})
-    assert answer.status_code == 404
-    assert "has not been searched" in answer.json()["error"]["message"]
+def test_a_space_that_nobody_searched_has_a_map_and_one_that_is_not_there_has_none(wild_run):
+    """The next request may go to another process than the search did."""
+    client = TestClient(make_app(wild_run, ServingSettings()))
+    space = "delta/feed_forward"
+    gallery = open_gallery(wild_run, *space.split("/"))
+    points = client.get("/map", params={"space": space}).json()["points"]
+    places = {str(name): (x, y) for x, y, _, name in points}
+    for adapter_id, scores in zip(gallery.table["adapter_id"], gallery.scores, strict=True):
+        np.testing.assert_allclose(places[adapter_id], scores[:2], atol=1e-5)
+    for other in ("delta/nothing", "nothing/full", "delta", ""):
+        answer = client.get("/map", params={"space": other})
+        assert answer.status_code == 404
+        assert "no style space of this name" in answer.json()["error"]["message"]
 
 
 def test_pictures_are_of_the_images_trained_on(trained_run):

@@ -7,7 +7,6 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Iterator
-from io import BufferedReader
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +31,7 @@ def recognise(start: bytes) -> bool:
     return not is_safetensors(start) and (start.startswith(_ZIP) or is_pickle)
 
 
-def read(file: BufferedReader, name: str, limits: Limits) -> Read:
+def read(file: IO[bytes], name: str, limits: Limits) -> Read:
     """Tensors as float32 or float64, their dtypes, strings beside them, and the container.
 
     Raises AdapterFileError; a pickle that would execute anything is refused, not run.
@@ -54,7 +53,7 @@ def read(file: BufferedReader, name: str, limits: Limits) -> Read:
     return tensors, dtypes, _strings(content), container
 
 
-def _check_archive(file: BufferedReader, name: str, limits: Limits) -> None:
+def _check_archive(file: IO[bytes], name: str, limits: Limits) -> None:
     """The archive's own table of contents, before anything is unpacked."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -91,7 +90,7 @@ def _check_archive(file: BufferedReader, name: str, limits: Limits) -> None:
         )
 
 
-def _check_pickles(file: BufferedReader, name: str, limits: Limits) -> None:
+def _check_pickles(file: IO[bytes], name: str, limits: Limits) -> None:
     """The older format's five pickles, by the number of their instructions: nothing is built."""
     file.seek(0)
     n_left = INSTRUCTIONS_A_TENSOR * limits.n_tensors
@@ -129,7 +128,7 @@ INSTRUCTIONS_A_TENSOR = 100
 """Of a pickle, at most: a tensor takes about forty."""
 
 
-def _load(file: BufferedReader, name: str) -> Any:
+def _load(file: IO[bytes], name: str) -> Any:
     import torch
 
     try:
