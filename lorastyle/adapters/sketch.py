@@ -212,6 +212,10 @@ class SketchPlan:
         values *= np.broadcast_to(np.asarray(scaling, np.float32), n)[:, None]
         return values
 
+    def prepare(self) -> None:
+        """Draw what the first sketch would have to wait for."""
+        _ = self._sketches, self._order, self._sketches_of
+
     @cached_property
     def _sketches_of(self) -> dict[ModuleKey, CountSketches]:
         """Of each module by itself."""

@@ -158,6 +158,8 @@ class Searcher:
         setting = self._choice(("delta-aligned", "delta"), self.sub_networks, Wishes(), "")
         ready = self._ready_gallery(setting)
         ready.on(self._count(ready, setting, None))
+        if ready.placer is not None:
+            ready.placer.prepare()
         return ready
 
     def gallery_of(self, key: str) -> ReadyGallery | None:

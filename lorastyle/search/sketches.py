@@ -108,6 +108,11 @@ class SketchPlacer:
         ours, theirs = (each.energy()[:, self._modules] for each in (query, self.sketches))
         return self.space.project(cosines)[0], float(coverage(ours, theirs).mean())
 
+    def prepare(self) -> None:
+        """Make what the first query would have to wait for."""
+        self.sketches.plan.prepare()
+        _ = self.number_of, self._projection, self._offset
+
     @cached_property
     def number_of(self) -> dict[int, int]:
         """By row, the place of a fit adapter's sketch."""
