@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from lorastyle.base.weight_files import PARTS_WITH_WEIGHTS, WeightFiles, choose_weights
 from lorastyle.errors import BaseModelError
+from lorastyle.file_contents import read_config as read_config_file
 
 CONFIGS = {
     "unet": "unet/config.json",
@@ -19,20 +19,16 @@ CONFIGS = {
 }
 """The parts of a base model, and the file that describes each."""
 
-_CONFIG_LIMIT = 2**20
-
 
 def read_config(folder: Path, part: str) -> dict[str, Any]:
     """One part's config out of a diffusers folder. Raises BaseModelError."""
-    path = folder / CONFIGS[part]
-    try:
-        if path.stat().st_size > _CONFIG_LIMIT:
-            raise ValueError("it is larger than 1 MiB")
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise BaseModelError(
-            f"cannot load '{part}' of base model '{folder}': no readable {CONFIGS[part]} ({error})"
-        ) from error
+
+    def refused(reason: Exception) -> BaseModelError:
+        return BaseModelError(
+            f"cannot load '{part}' of base model '{folder}': no readable {CONFIGS[part]} ({reason})"
+        )
+
+    return read_config_file(folder / CONFIGS[part], refused)
 
 
 def check_parts(folder: Path) -> None:

@@ -6,14 +6,13 @@ with, and must say that there is nothing to do within a second or two.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lorastyle.base.source import Source
 from lorastyle.errors import BaseModelError
+from lorastyle.file_contents import sha256_of_all
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def identity_of(name: str | Path, source: Source) -> BaseIdentity:
         _refuse_other_kinds(name, unet, vae)
         return BaseIdentity(
             name=str(name),
-            sha256=_hash_of(source),
+            sha256=sha256_of_all(source.files),
             prediction_type=source.prediction_type,
             image_size=int(unet["sample_size"]) * pixels_of_latent(vae),
             latent_channels=int(vae["latent_channels"]),
@@ -77,23 +76,3 @@ def _refuse_other_kinds(name: str | Path, unet: dict[str, Any], vae: dict[str, A
             f"have {vae['latent_channels']}: it is made for inpainting or the like, and only "
             "text-to-image models can be a base model"
         )
-
-
-def _hash_of(source: Source) -> str:
-    files = []
-    for label, path in source.files:
-        status = path.stat()
-        files.append((label, path, status.st_size, status.st_mtime_ns))
-    return _hash_files(tuple(files))
-
-
-@lru_cache(maxsize=8)
-def _hash_files(files: tuple[tuple[str, Path, int, int], ...]) -> str:
-    """Once a process: several gigabytes take seconds. Size and time tell a file that changed."""
-    digest = hashlib.sha256()
-    for label, path, _, _ in files:
-        digest.update(label.encode())
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

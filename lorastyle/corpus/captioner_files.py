@@ -6,15 +6,13 @@ No torch here: a plan whose images are all described already only asks which cap
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from lorastyle.errors import CorpusError
+from lorastyle.file_contents import read_config, sha256_of
 from lorastyle.hub import cached_snapshot, fetch_snapshot, looks_like_hub_id, revision_of
 
 MODEL_TYPE = "blip"
@@ -36,7 +34,6 @@ _NEEDED = (
 """What a captioner has besides config and weights: one of these files each."""
 _INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-_CONFIG_LIMIT = 2**20
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,11 @@ class CaptionerFiles:
 
     def identity(self) -> CaptionerIdentity:
         """Reads all of the weights, once a process: a second or two for each gigabyte."""
-        files = []
+        whole = hashlib.sha256()
         for name in sorted(files_to_load(self.name, _names(self.folder))):
-            status = (self.folder / name).stat()
-            files.append((name, self.folder / name, status.st_size, status.st_mtime_ns))
-        return CaptionerIdentity(self.name, _hash_files(tuple(files)), self.revision)
+            whole.update(f"{name}\0".encode())
+            whole.update(bytes.fromhex(sha256_of(self.folder / name)))
+        return CaptionerIdentity(self.name, whole.hexdigest(), self.revision)
 
 
 def find_captioner(name: str) -> CaptionerFiles:
@@ -113,7 +110,14 @@ def _weights(name: str, files: Collection[str]) -> Iterable[str]:
 
 def _check_kind(found: CaptionerFiles) -> None:
     """Before any library says it in its own words, or loads something else."""
-    kind = _read_config(found).get("model_type")
+
+    def refused(error: Exception) -> CorpusError:
+        reason = getattr(error, "strerror", None) or error
+        return CorpusError(
+            f"captioner '{found.name}' is no model: cannot read its {CONFIG}: {reason}"
+        )
+
+    kind = read_config(found.folder / CONFIG, refused).get("model_type")
     if kind != MODEL_TYPE:
         raise CorpusError(
             f"captioner '{found.name}' is a model of type {kind!r}, and captions are written by "
@@ -121,32 +125,8 @@ def _check_kind(found: CaptionerFiles) -> None:
         )
 
 
-def _read_config(found: CaptionerFiles) -> dict[str, Any]:
-    path = found.folder / CONFIG
-    try:
-        if path.stat().st_size > _CONFIG_LIMIT:
-            raise ValueError("it is larger than 1 MiB")
-        return dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CorpusError(
-            f"captioner '{found.name}' is no model: cannot read its {CONFIG}: {reason}"
-        ) from error
-
-
 def _names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.is_file()]
-
-
-@lru_cache(maxsize=8)
-def _hash_files(files: tuple[tuple[str, Path, int, int], ...]) -> str:
-    """Size and time tell a file that changed."""
-    hasher = hashlib.sha256()
-    for name, path, _, _ in files:
-        hasher.update(f"{name}\0".encode())
-        with path.open("rb") as file:
-            hasher.update(hashlib.file_digest(file, "sha256").digest())
-    return hasher.hexdigest()
 
 
 def _cached(name: str) -> Path | None:

@@ -6,19 +6,18 @@ No torch here: that names are right is checked before a stage does anything.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lorastyle.errors import ConfigError, FeatureError, HubError
+from lorastyle.file_contents import read_config, sha256_of
 from lorastyle.hub import cached_snapshot, fetch_snapshot, looks_like_hub_id
 
 CONFIG = "config.json"
-_CONFIG_LIMIT = 2**20
 _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 _CHOICES = tuple(
     re.compile(stem + shard + suffix)
@@ -62,23 +61,19 @@ class Weights:
     def sha256(self) -> str:
         """Of what is loaded, config and weights, whatever its name: about a second a gigabyte."""
         config = self._found[0]
-        paths = (*([config] if config else ()), *self.paths)
-        stats = [path.stat() for path in paths]
-        return _hash_files(
-            tuple((path, s.st_size, s.st_mtime_ns) for path, s in zip(paths, stats, strict=True))
-        )
+        whole = hashlib.sha256()
+        for path in (*([config] if config else ()), *self.paths):
+            whole.update(bytes.fromhex(sha256_of(path)))
+        return whole.hexdigest()
 
     def config(self) -> dict[str, Any] | None:
         """The model's config; None beside a single file. Raises FeatureError for a broken one."""
         path = self._found[0]
         if path is None:
             return None
-        try:
-            if path.stat().st_size > _CONFIG_LIMIT:
-                raise ValueError("it is larger than 1 MiB")
-            return dict(json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise FeatureError(f"{self} has no readable {CONFIG}: {error}") from error
+        return read_config(
+            path, lambda reason: FeatureError(f"{self} has no readable {CONFIG}: {reason}")
+        )
 
     @cached_property
     def _found(self) -> tuple[Path | None, tuple[Path, ...]]:
@@ -134,13 +129,3 @@ def _chosen(names: Iterable[str]) -> list[str]:
 def _n_shards(name: str) -> int:
     shard = re.search(r"-of-(\d{5})\.", name)
     return int(shard.group(1)) if shard else 1
-
-
-@lru_cache(maxsize=16)
-def _hash_files(files: tuple[tuple[Path, int, int], ...]) -> str:
-    """Once a process. Size and time tell a file that changed."""
-    whole = hashlib.sha256()
-    for path, _, _ in files:
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()

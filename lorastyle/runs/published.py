@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lorastyle.errors import StageError
+from lorastyle.file_contents import sha256_of
 from lorastyle.places.place import Place
 from lorastyle.runs.writing import write_atomically
 
@@ -109,19 +109,9 @@ def _read(place: Place, name: str, entry: Entry) -> bytes:
 
 def _holds(path: Path, entry: Entry) -> bool:
     try:
-        status = path.stat()
+        return path.stat().st_size == entry["size"] and sha256_of(path) == str(entry["sha256"])
     except (FileNotFoundError, NotADirectoryError):
         return False
-    if status.st_size != entry["size"]:
-        return False
-    return _digest(path, status.st_size, status.st_mtime_ns) == str(entry["sha256"])
-
-
-@lru_cache(maxsize=65_536)
-def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    """Of a file's bytes, read once for each version of it that a process sees."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _by_size(sizes: Mapping[str, int]) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -149,6 +150,15 @@ def test_tensors_of_older_releases_are_no_reason_to_refuse(
     tensors["text_decoder.cls.predictions.decoder.weight"] = words.clone()
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     assert load_captioner(str(folder)).describe(images) == texts
+
+
+def test_the_hash_is_of_names_and_digests_of_what_is_loaded(tiny_blip: Path) -> None:
+    whole = hashlib.sha256()
+    generation = tiny_blip / "generation_config.json"
+    assert generation.exists()  # captions are written by our own settings
+    for path in sorted(set(tiny_blip.iterdir()) - {generation}):
+        whole.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    assert find_captioner(str(tiny_blip)).identity().sha256 == whole.hexdigest()
 
 
 def test_shards_are_one_model(

@@ -1,5 +1,6 @@
 """What a name of weights means: a file, a folder, a model in the hub's cache or on the hub."""
 
+import hashlib
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from lorastyle.errors import ConfigError, FeatureError
 from lorastyle.features.contract import encode_all, image_feature
 from lorastyle.features.learned import WEIGHT_KEYS
+from lorastyle.features.weights import Weights
 from tests.base.conftest import COMMIT, hub_cache, write_snapshot
 from tests.base.test_hub import NAME, ask, serving
 from tests.features.conftest import pictures
@@ -62,6 +64,12 @@ def test_a_cached_model_is_that_of_the_folder(clip_folder, hub_cache):
     assert len({feature.identity() for feature in found.values()}) == 1
     vectors = [encode_all(feature, seen) for feature in found.values()]
     np.testing.assert_array_equal(vectors[0], vectors[2])
+
+
+def test_the_hash_is_of_the_digests_of_config_and_weights(clip_folder):
+    files = [clip_folder / name for name in ("config.json", "model.safetensors")]
+    content = b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
+    assert Weights("clip", str(clip_folder)).sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_csd_is_found_in_the_cache_without_a_config(csd_release, hub_cache):
