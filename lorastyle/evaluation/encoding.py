@@ -155,27 +155,41 @@ class Encoding:
         return encoded
 
     def read(self) -> Features:
-        """The features of all pictures, (m, dimension), in order; makes what is missing."""
+        """The features of all pictures, (m, dimension), in order; makes what is missing.
+
+        Where all are kept, nothing is loaded to encode with: files of weights are only read
+        through, once a process, since their hashes say whose features are kept.
+        """
+        kept = self.read_kept(self.feature.identity())
+        if kept is not None:
+            return kept
         parts = [self._chunk(number) for number in range(len(self.chunks))]
         return np.concatenate([np.empty((0, self.feature.dimension), np.float32), *parts])
 
     def read_kept(self, identity: str) -> Features | None:
         """The features as kept of a feature of that identity, without its weights.
 
-        None where some are not kept: nothing is encoded.
+        None where some are not kept, or there are no pictures: nothing is encoded.
         """
-        names = (self._name(chunk, identity) for chunk in self.chunks)
-        parts = [self._kept.find(name) for name in names]
-        found = [np.asarray(part, np.float32) for part in parts if part is not None]
-        return np.concatenate(found) if found and len(found) == len(parts) else None
+        parts = [self._find(chunk, identity) for chunk in self.chunks]
+        found = [part for part in parts if part is not None]
+        # Vectors of two lengths are not of one feature: some chunk is damaged.
+        one_length = len({part.shape[1] for part in found}) == 1
+        return np.concatenate(found) if one_length and len(found) == len(parts) else None
 
     def _chunk(self, number: int) -> Features:
-        chunk = self.chunks[number]
-        kept = self._kept.find(self._name(chunk))
-        shape = sum(self.pictures.sizes[i] for i in chunk), self.feature.dimension
-        if kept is not None and kept.shape == shape:
-            return np.asarray(kept, np.float32)
+        kept = self._find(self.chunks[number])
+        if kept is not None and kept.shape[1] == self.feature.dimension:
+            return kept
         return self.make(number)
+
+    def _find(self, chunk: range, identity: str | None = None) -> Features | None:
+        """A chunk as kept, a vector for each of its pictures; None where it is not."""
+        kept = self._kept.find(self._name(chunk, identity))
+        sizes = self.pictures.sizes
+        if kept is None or kept.ndim != 2 or len(kept) != sum(sizes[i] for i in chunk):
+            return None
+        return np.asarray(kept, np.float32)
 
     def _name(self, chunk: range, identity: str | None = None) -> str:
         identity = self.feature.identity() if identity is None else identity

@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 
 from lorastyle.config import Experiment
+from lorastyle.errors import FeatureError
 from lorastyle.evaluation import encoding
 from lorastyle.evaluation.encoding import Encoding, Originals
 from lorastyle.features.contract import image_feature
 from lorastyle.features.simple import PixelMean
 from lorastyle.runs import Run
+from tests.features.conftest import make_clip
 
 SIZES = [(40, 32), (36, 36), (32, 50), (80, 64), (33, 33)]
 
@@ -97,6 +99,35 @@ def test_a_damaged_chunk_is_made_again(originals, chunks_of_two):
     for path in (originals.run.directory / "features" / "pixel_mean").iterdir():
         path.write_bytes(path.read_bytes()[:50])
     np.testing.assert_array_equal(task.read(), whole)
+
+
+def test_chunks_of_another_length_of_vectors_are_made_again(originals, chunks_of_two):
+    task = Encoding(originals.run, PixelMean(), originals)
+    whole = task.read()
+    kept = sorted((originals.run.directory / "features" / "pixel_mean").iterdir())
+    for path, columns in zip(kept, (slice(-1), slice(0), slice(None)), strict=True):
+        np.save(path, np.load(path)[:, columns])
+    assert task.read_kept("another") is None
+    np.testing.assert_array_equal(task.read(), whole)
+    for path in kept[:1]:
+        np.save(path, np.load(path)[:-1])
+    assert task.read_kept(PixelMean().identity()) is None
+    np.testing.assert_array_equal(task.read(), whole)
+
+
+def test_what_is_kept_is_read_without_loading_weights(originals, chunks_of_two, tmp_path):
+    folder = tmp_path / "clip"
+    make_clip().save_pretrained(folder)
+    whole = Encoding(originals.run, image_feature("clip", {"clip": str(folder)}), originals).read()
+    hashed, unknown = (image_feature("clip", {"clip": str(folder)}) for _ in range(2))
+    identity = hashed.identity()
+    (folder / "model.safetensors").unlink()
+    np.testing.assert_array_equal(Encoding(originals.run, hashed, originals).read(), whole)
+    # Of a feature whose files nobody has seen it cannot be told what is kept of it.
+    task = Encoding(originals.run, unknown, originals)
+    with pytest.raises(FeatureError, match="has no whole"):
+        task.read()
+    np.testing.assert_array_equal(task.read_kept(identity), whole)
 
 
 def test_a_feature_that_scales_by_itself_sees_full_resolution(originals):
