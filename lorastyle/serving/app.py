@@ -25,7 +25,7 @@ from lorastyle.serving.failures import add_handlers
 from lorastyle.serving.gate import Gate
 from lorastyle.serving.pictures import Pictures
 from lorastyle.serving.settings import ServingSettings
-from lorastyle.serving.uploads import Upload
+from lorastyle.serving.uploads import CONFIGS, Upload
 
 LARGEST_ROW = 2**62
 Responses = dict[int | str, dict[str, Any]]
@@ -136,9 +136,12 @@ def _add_uploads(app: FastAPI, desk: Desk, guard: list[Any]) -> None:
 
 def _form(*parts: str) -> dict[str, Any]:
     file = {"type": "string", "format": "binary"}
+    config = {**file, "description": "The adapter_config.json beside it, in a PEFT folder."}
+    properties = {part: dict(file) for part in parts}
+    properties |= {CONFIGS[part]: dict(config) for part in parts}
     schema = {
         "type": "object",
-        "properties": dict.fromkeys(parts, file),
+        "properties": properties,
         "required": list(parts),
         "additionalProperties": False,
     }

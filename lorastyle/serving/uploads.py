@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ import numpy as np
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from lorastyle.adapters.formats.opening import FileInMemory
+from lorastyle.adapters.formats.opening import CONFIG_FILE, WEIGHT_FILES, FileInMemory
 from lorastyle.serving.refusals import malformed, too_large, too_slow
 
 if TYPE_CHECKING:
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 120
 MOST_PARTS = 8
+CONFIGS = {"file": "config", "first": "first_config", "second": "second_config"}
+"""By a file's part, the one that may come with it: the adapter_config.json of a PEFT folder."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """A file of a form."""
+    """A file of a form, or a PEFT folder's two."""
 
     file: Path | FileInMemory
     name: str
@@ -45,10 +47,11 @@ class Received:
         return message.replace(str(self.file), self.name).replace(self.file.name, self.name)
 
     def sha256(self) -> str:
-        """Of its bytes."""
+        """Of its weights' bytes."""
         if isinstance(self.file, FileInMemory):
             return self.file.sha256()
-        with self.file.open("rb") as file:
+        path = self.file / WEIGHT_FILES[0] if self.file.is_dir() else self.file
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -70,6 +73,21 @@ class Upload:
             self._directory = Path(tempfile.mkdtemp(prefix="lorastyle-upload-"))
         return self._directory
 
+    def join(self, name: str, config: str) -> None:
+        """Make one of a file and the config that came with it, if one did."""
+        if config not in self.files:
+            return
+        weights, beside = self.files[name].file, self.files.pop(config).file
+        if isinstance(weights, FileInMemory) and isinstance(beside, FileInMemory):
+            joined: Path | FileInMemory = replace(weights, config=beside.content)
+        else:
+            # Whatever the weights' format: it is told by their bytes.
+            joined = self.aside() / f"{name}.peft"
+            joined.mkdir()
+            _put(weights, joined / WEIGHT_FILES[0])
+            _put(beside, joined / CONFIG_FILE)
+        self.files[name] = replace(self.files[name], file=joined)
+
     def close(self) -> None:
         self.files.clear()
         if self._directory is not None:
@@ -86,8 +104,9 @@ async def receive(
     seconds: float,
     expected: int = 0,
 ) -> Upload:
-    """The files `wanted` of a multipart form, each once and nothing else; in memory as long as
-    they have no more than `memory_bytes` together. `expected`: bytes that its sender speaks of.
+    """The files `wanted` of a multipart form, each once, with the config that may come with it,
+    and nothing else; in memory as long as they have no more than `memory_bytes` together.
+    `expected`: bytes that its sender speaks of.
 
     Raises RefusedError: 400 for another form, 413 above `max_bytes`, 408 after `seconds`.
     """
@@ -112,6 +131,8 @@ async def _fill(upload: Upload, chunks: AsyncIterator[bytes], form: _Form, max_b
                 raise too_large(max_bytes)
             form.feed(chunk)
         form.finish()
+        for name in form.wanted:
+            upload.join(name, CONFIGS[name])
     finally:
         form.close()
 
@@ -139,7 +160,8 @@ class _Form:
     """Takes a form apart, and keeps each wanted part as it comes."""
 
     def __init__(self, upload: Upload, boundary: bytes, wanted: Sequence[str]) -> None:
-        self._upload, self._wanted = upload, tuple(wanted)
+        self._upload, self.wanted = upload, tuple(wanted)
+        self._allowed = {*wanted, *(CONFIGS[name] for name in wanted)}
         self._headers: dict[bytes, bytes] = {}
         self._field, self._value = bytearray(), bytearray()
         self._part: _Part | None = None
@@ -164,10 +186,14 @@ class _Form:
             raise malformed(f"the form is damaged: {error}; send it again") from error
 
     def finish(self) -> None:
-        missing = [name for name in self._wanted if name not in self._upload.files]
+        missing = [name for name in self.wanted if name not in self._upload.files]
         if missing or not self._ended:
             what = f"no file {missing[0]!r}" if missing else "no end"
-            raise malformed(f"the form has {what}; it must have {', '.join(self._wanted)}")
+            raise malformed(f"the form has {what}; {self._what_it_takes()}")
+
+    def _what_it_takes(self) -> str:
+        may = ", ".join(CONFIGS[name] for name in self.wanted)
+        return f"it must have {', '.join(self.wanted)} and may have {may}"
 
     def close(self) -> None:
         if self._part is not None:
@@ -194,10 +220,10 @@ class _Form:
     def _on_headers(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"").decode("utf-8", "replace")
-        if name not in self._wanted or name in self._upload.files:
+        if name not in self._allowed or name in self._upload.files:
             raise malformed(
-                f"the form has a part {shown_name(name)!r} that is unknown or there already; it "
-                f"must have {', '.join(self._wanted)}"
+                f"the form has a part {shown_name(name)!r} that is unknown or there already; "
+                f"{self._what_it_takes()}"
             )
         called = options.get(b"filename", b"").decode("utf-8", "replace")
         self._part = _Part(self._upload, name, shown_name(called))
@@ -265,6 +291,13 @@ class _Buffer:
 
     def filled(self) -> memoryview:
         return self._room.data[: self._n]
+
+
+def _put(file: Path | FileInMemory, path: Path) -> None:
+    if isinstance(file, FileInMemory):
+        path.write_bytes(file.content)
+    else:
+        file.rename(path)
 
 
 def _write(file: FileIO, data: memoryview) -> None:

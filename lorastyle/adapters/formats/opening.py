@@ -60,7 +60,7 @@ class Opened:
     """None where it was not asked for: of a large file it takes as long as the reading."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
-    """A folder's adapter_config.json."""
+    """The adapter_config.json beside the weights."""
     is_finite: bool = False
     """All tensors were looked at together, and all their numbers are; else nobody has looked."""
 
@@ -77,13 +77,15 @@ CONFIG_FILE = "adapter_config.json"
 
 @dataclass(frozen=True, eq=False)
 class FileInMemory:
-    """A file that lies nowhere, as one that was just uploaded. Arrays that are read from it
-    may be views of `content`: leave it as it is.
+    """A file that lies nowhere, as one that was just uploaded; with `config` what a PEFT folder
+    holds. Arrays that are read from it may be views of `content`: leave it as it is.
     """
 
     name: str
     """For messages."""
     content: bytes | memoryview
+    config: bytes | memoryview | None = None
+    """The adapter_config.json beside it."""
 
     def sha256(self) -> str:
         """As of a file on disk."""
@@ -99,8 +101,7 @@ def open_adapter_file(
     """
     limits = limits or Limits()
     if isinstance(path, FileInMemory):
-        check_size(path.name, len(path.content), limits.file_bytes)
-        return _open(MemoryFile(path.content), len(path.content), path.name, limits, hashed)
+        return _open_in_memory(path, limits, hashed)
     try:
         if path.is_dir():
             return _open_folder(path, limits, hashed)
@@ -110,6 +111,18 @@ def open_adapter_file(
         raise AdapterFileError(f"{path} cannot be read: {reason}; check the path") from error
     except ValueError as error:  # a path with a null byte
         raise AdapterFileError(f"{str(path)!r} cannot be read: {error}; check the path") from error
+
+
+def _open_in_memory(file: FileInMemory, limits: Limits, hashed: bool) -> Opened:
+    config = None
+    if file.config is not None:
+        name = f"{CONFIG_FILE} of {file.name}"
+        check_size(name, len(file.config), limits.header_bytes)
+        config = _config_table(bytes(file.config), name)
+    check_size(file.name, len(file.content), limits.file_bytes)
+    content = MemoryFile(file.content)
+    opened = _open(content, len(file.content), file.name, limits, hashed)
+    return replace(opened, config=config)
 
 
 def _open_folder(path: Path, limits: Limits, hashed: bool) -> Opened:
@@ -128,13 +141,16 @@ def _config_of(path: Path, limits: Limits) -> Mapping[str, Any] | None:
     if not path.exists():
         return None
     with _regular_file(path, limits.header_bytes) as (file, _):
-        text = file.read()
+        return _config_table(file.read(), str(path))
+
+
+def _config_table(text: bytes, name: str) -> Mapping[str, Any]:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise AdapterFileError(f"{path} is not JSON; save the adapter again") from error
+        raise AdapterFileError(f"{name} is not JSON; save the adapter again") from error
     if not isinstance(config, dict):
-        raise AdapterFileError(f"{path} holds no JSON object; save the adapter again")
+        raise AdapterFileError(f"{name} holds no JSON object; save the adapter again")
     return config
 
 

@@ -462,8 +462,9 @@ def test_a_hostile_config_is_refused(tmp_path, config, because):
     (tmp_path / "adapter_model.safetensors").write_bytes(save(tensors))
     text = config if isinstance(config, bytes) else json.dumps(config).encode()
     (tmp_path / "adapter_config.json").write_bytes(text)
-    with pytest.raises(AdapterFileError, match=because):
-        read_adapter(tmp_path)
+    for folder in (tmp_path, FileInMemory("it", save(tensors), text)):
+        with pytest.raises(AdapterFileError, match=because):
+            read_adapter(folder)
 
 
 def test_a_negative_rank_of_a_config_is_no_rank(tmp_path):
