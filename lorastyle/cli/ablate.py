@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -12,32 +13,58 @@ from lorastyle.cli.answer import Answer, answer_options, respond, say
 from lorastyle.cli.embed import SubNetwork
 from lorastyle.cli.opening import RUN
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def ablation_options(when: str = "") -> Callable[[Command], Command]:
+    """How a factor is varied, as options of a verb; `when` stands before what each says."""
+    options = (
+        click.option(
+            "--values",
+            help=f"{when}What to try, as in 1,2,4 or full,none. Default: docs/ablations.md says.",
+        ),
+        click.option(
+            "--representation",
+            "representations",
+            multiple=True,
+            type=click.Choice(("factors", "delta", "delta-aligned")),
+            help=f"{when}Compare adapters by this; may be repeated. Default: all that the run "
+            "embeds.",
+        ),
+        click.option(
+            "--subnetwork",
+            "sub_network",
+            type=SubNetwork(),
+            help=f"{when}Compare these modules only, as in feed_forward. Default: full.",
+        ),
+        click.option(
+            "--draws",
+            "n_draws",
+            type=click.IntRange(min=1),
+            help=f"{when}How many sets of adapters of each size gallery-size draws. Default: 3.",
+        ),
+    )
+
+    def decorated(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+def check_options(factor: str, sub_network: str | None, n_draws: int | None) -> None:
+    """Raise UsageError for an option that means nothing for this factor."""
+    if n_draws is not None and factor != "gallery-size":
+        raise click.UsageError(f"--draws is of gallery-size; {factor} draws nothing")
+    if sub_network is not None and factor == "sub-networks":
+        raise click.UsageError("--subnetwork is what sub-networks varies; name them with --values")
+
 
 @click.command(name="ablate")
 @click.argument("target", type=RUN, metavar="RUN")
 @click.argument("factor", type=click.Choice(tuple(FACTORS)), metavar="FACTOR")
-@click.option(
-    "--values", help="What to try, as in 1,2,4 or full,none. Default: docs/ablations.md says."
-)
-@click.option(
-    "--representation",
-    "representations",
-    multiple=True,
-    type=click.Choice(("factors", "delta", "delta-aligned")),
-    help="Compare adapters by this; may be repeated. Default: all that the run embeds.",
-)
-@click.option(
-    "--subnetwork",
-    "sub_network",
-    type=SubNetwork(),
-    help="Compare these modules only, as in feed_forward. Default: full.",
-)
-@click.option(
-    "--draws",
-    "n_draws",
-    type=click.IntRange(min=1),
-    help="gallery-size: how many sets of adapters of each size are drawn. Default: 3.",
-)
+@ablation_options()
 @answer_options
 def command(
     target: Path | str,
@@ -56,10 +83,7 @@ def command(
     calibration are chosen on validation for each value. Prints a table; writes it to
     ablations/FACTOR.md, .csv and .json, and of an ordered factor a figure.
     """
-    if n_draws is not None and factor != "gallery-size":
-        raise click.UsageError(f"--draws is of gallery-size; {factor} draws nothing")
-    if sub_network is not None and factor == "sub-networks":
-        raise click.UsageError("--subnetwork is what sub-networks varies; name them with --values")
+    check_options(factor, sub_network, n_draws)
 
     def body() -> Answer:
         from lorastyle.ablation.request import N_DRAWS, Request

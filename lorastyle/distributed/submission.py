@@ -21,7 +21,7 @@ from lorastyle.distributed.upload import inside, pack
 from lorastyle.errors import ClusterError, ConfigError
 from lorastyle.runs import STAGES
 
-JOBS = (*STAGES, "run")
+JOBS = (*STAGES, "run", "ablate")
 """What can be submitted: each is a module in `jobs/`."""
 
 PENDING_NOTE = (
@@ -32,28 +32,27 @@ PENDING_NOTE = (
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done: a job of `JOBS`, on a config of the checkout, for a run."""
+    """What is to be done: a job of `JOBS` for a run."""
 
     job: str
-    config: str
+    config: str | None
+    """In the checkout. None for what goes by the config that the run has."""
     run: str
-    overrides: tuple[str, ...] = ()
-    train_missing: bool = False
-    """With `sweep` and `run`: adapters of other ranks are trained too."""
+    arguments: tuple[str, ...] = ()
+    """What else the job is told."""
 
     @property
     def entrypoint(self) -> str:
         """The command, as a shell takes it."""
-        command = ["python", "-m", f"jobs.{self.job}", "--config", self.config, "--run", self.run]
-        options = ["--train-missing"] if self.train_missing else []
-        return shlex.join([*command, *options, *self.overrides])
+        place = [self.run] if self.config is None else ["--config", self.config, "--run", self.run]
+        return shlex.join(["python", "-m", f"jobs.{self.job}", *place, *self.arguments])
 
 
 def run_text(run: Path | str) -> str:
     """A run's place as every node will understand it. Raises ConfigError for a relative path."""
     if isinstance(run, Path) and not run.is_absolute():
         raise ConfigError(
-            f"--run {run} means another directory on each machine; give an absolute path that "
+            f"run '{run}' means another directory on each machine; give an absolute path that "
             f"every node sees ({run.absolute()}, if they share it), or s3://... or gs://..."
         )
     return str(run)
@@ -79,15 +78,45 @@ def work_of(
     *,
     train_missing: bool = False,
 ) -> Work:
-    """The work that a command line means. Raises ConfigError for what a job would refuse."""
+    """The work that a command line means. Raises ConfigError for what a job would refuse.
+
+    With `train_missing`, `sweep` and `run` train adapters of other ranks too.
+    """
     from lorastyle.config import load_experiment
 
     if train_missing and job not in ("sweep", "run"):
         raise ConfigError(f"--train-missing goes with the jobs sweep and run, not with {job}")
     place = run_text(run)
-    work = Work(job, inside(config, directory), place, tuple(overrides), train_missing)
+    options = ["--train-missing"] if train_missing else []
+    work = Work(job, inside(config, directory), place, (*options, *overrides))
     load_experiment(config, overrides)
     return work
+
+
+def ablation_of(
+    run: Path | str,
+    factor: str,
+    *,
+    values: str | None = None,
+    representations: Sequence[str] = (),
+    sub_network: str | None = None,
+    n_draws: int | None = None,
+) -> Work:
+    """The ablation that a command line means. Raises ConfigError for what a job would refuse."""
+    from lorastyle.ablation.factors import FACTORS
+
+    if factor not in FACTORS:
+        raise ConfigError(f"{factor!r} is no factor of a run; take one of {', '.join(FACTORS)}")
+    if values is not None:
+        values = ",".join(FACTORS[factor].read_values(values))
+    options = [
+        ("--values", values),
+        *(("--representation", name) for name in representations),
+        ("--subnetwork", sub_network),
+        ("--draws", n_draws),
+    ]
+    told = [str(part) for option in options if option[1] is not None for part in option]
+    return Work("ablate", None, run_text(run), (factor, *told))
 
 
 def submit(jobs: Jobs, work: Work, directory: Path) -> tuple[Attempt, bool]:
@@ -104,7 +133,7 @@ def submit(jobs: Jobs, work: Work, directory: Path) -> tuple[Attempt, bool]:
     submission_id = f"{key}-a{known[-1].number + 1 if known else 1}"
     with tempfile.TemporaryDirectory(prefix="lorastyle-upload-") as place:
         package = pack(directory, Path(place) / "checkout.zip")
-        if work.config not in package.names:
+        if work.config is not None and work.config not in package.names:
             raise ConfigError(f"{work.config} is kept out of the upload by .rayignore; move it")
         try:
             jobs.start(submission_id, work.entrypoint, package.path)

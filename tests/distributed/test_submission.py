@@ -7,10 +7,18 @@ import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from lorastyle.distributed.following import Log
 from lorastyle.distributed.jobs_client import Jobs
-from lorastyle.distributed.submission import JOBS, Work, run_key, run_text, work_of
+from lorastyle.distributed.submission import (
+    JOBS,
+    Work,
+    ablation_of,
+    run_key,
+    run_text,
+    work_of,
+)
 from lorastyle.distributed.upload import pack
 from lorastyle.errors import ClusterError, ConfigError
 
@@ -54,6 +62,65 @@ def test_missing_ranks_are_trained_by_the_jobs_that_sweep(checkout: Path) -> Non
         work("train")
 
 
+def test_an_ablation_is_submitted_as_the_verb_takes_it_and_its_job_reads_the_same() -> None:
+    from lorastyle.cli.ablate import command
+
+    asked = ablation_of(
+        "s3://b/my art",
+        "gallery-size",
+        values=" 4, 02,4",
+        representations=("delta", "factors"),
+        sub_network="feed_forward",
+        n_draws=2,
+    )
+    words = shlex.split(asked.entrypoint)
+    assert words[:3] == ["python", "-m", "jobs.ablate"]
+    read = command.make_context("ablate", words[3:]).params
+    assert (read["target"], read["factor"], read["values"]) == (
+        "s3://b/my art",
+        "gallery-size",
+        "4,2",
+    )
+    assert (read["representations"], read["sub_network"]) == (("delta", "factors"), "feed_forward")
+    assert read["n_draws"] == 2
+    assert shlex.split(ablation_of(Path("/run"), "rank").entrypoint)[3:] == ["/run", "rank"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "the run is missing"),
+        (("/run",), "one FACTOR, and was given 0"),
+        (("/run", "rank", "rank=8"), "one FACTOR, and was given 2"),
+        (("/run", "colour"), "'colour' is no factor of a run; take one of components, "),
+        (("/run", "rank", "--values", "many"), "'many' is no value of rank"),
+        (("/run", "rank", "--draws", "2"), "--draws is of gallery-size"),
+        (("/run", "rank", "--config", __file__), "leave --config out"),
+        (("/run", "rank", "--train-missing"), "leave --train-missing out"),
+        (("runs/demo", "rank"), "means another directory on each machine"),
+    ],
+)
+def test_an_ablation_that_cannot_be_is_refused_before_a_cluster_is_asked(
+    arguments: tuple[str, ...], said: str
+) -> None:
+    from lorastyle.cli.main import main
+
+    # Nothing answers at port 9.
+    line = ["submit", "ablate", *arguments, "--address", "http://127.0.0.1:9"]
+    done = CliRunner().invoke(main, line)
+    assert done.exit_code == 2 and said in done.output
+
+
+def test_a_job_that_is_no_ablation_takes_none_of_its_options(checkout: Path) -> None:
+    from lorastyle.cli.main import main
+
+    line = ["submit", "train", "--run", "/run", "--config", str(checkout / "tiny.yaml")]
+    told = ["--address", "http://127.0.0.1:9", "--values", "1,2"]
+    done = CliRunner().invoke(main, [*line, *told])
+    assert done.exit_code == 2 and "--values goes with ablate, not with train" in done.output
+    assert CliRunner().invoke(main, ["submit", "train", *told]).exit_code == 2
+
+
 def test_runs_of_one_name_in_two_places_have_attempts_of_their_own() -> None:
     keys = {run_key(place) for place in ("/a/demo", "/b/demo", "s3://a/demo", "gs://a/demo")}
     assert len(keys) == 4 and all(key.startswith("demo-") for key in keys)
@@ -64,7 +131,7 @@ def test_a_relative_run_is_refused_and_a_url_is_not(checkout: Path) -> None:
     with pytest.raises(ConfigError, match="another directory on each machine"):
         run_text(Path("runs/demo"))
     work = work_of("train", checkout / "tiny.yaml", "s3://bucket/demo", ["rank=3"], checkout)
-    assert (work.config, work.run, work.overrides) == ("tiny.yaml", "s3://bucket/demo", ("rank=3",))
+    assert (work.config, work.run, work.arguments) == ("tiny.yaml", "s3://bucket/demo", ("rank=3",))
 
 
 def test_what_the_job_would_refuse_is_refused_before_it_is_submitted(

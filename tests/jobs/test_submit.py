@@ -261,6 +261,14 @@ def test_the_whole_pipeline_as_a_submitted_job_and_then_a_stage(
     again = submit("train", *settings, "--run", run, "compute.n_actors=1")
     assert again.returncode == 0 and "train: was done already" in again.stderr
 
+    ablated = submit("ablate", run, "initialisation", "--values", "shared,independent")
+    assert ablated.returncode == 0, ablated.stdout + ablated.stderr
+    levels = json.loads((run / "ablations" / "initialisation.json").read_text())["levels"]
+    assert {level["value"] for level in levels} == {"shared", "independent"}
+    assert "jobs.ablate" in attempts(submit, run)[-1]["entrypoint"]
+    refused = submit("ablate", run, "images", "--values", "400")
+    assert refused.returncode == 2 and "reserved_val" in refused.stderr
+
     failed = submit("train", *settings, "--run", tmp_path / "unplanned")
     assert failed.returncode == 1 and "no finished 'plan' stage" in failed.stderr
 
