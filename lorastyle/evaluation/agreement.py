@@ -16,6 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
+ARI_RANGE = (-0.5, 1.0)
+NMI_RANGE = (0.0, 1.0)
+"""The smallest and the largest value there is. Two against two, crosswise, have an ARI of -0.5,
+and no two labellings a smaller one (Chacon and Rastrojo 2023, "Minimum adjusted Rand index for two
+clusterings of a given size")."""
+
 ROUNDING = 1e-12
 """Sums of entropies below it are zero."""
 

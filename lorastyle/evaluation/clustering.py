@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorastyle.evaluation.agreement import (
+    ARI_RANGE,
+    NMI_RANGE,
     adjusted_rand_indices,
     contingencies,
     encode,
@@ -142,8 +144,8 @@ def _score(tables: IntArray, *, held_out: bool) -> ClusteringScore:
     if not held_out or tables.shape[1] < FEWEST_ARTISTS:
         return ClusteringScore(ari, nmi)
     without = [each.mean(axis=0) for each in without_each_truth(tables)]
-    ends = (
-        jackknife_interval(score.mean, each)
-        for score, each in zip((ari, nmi), without, strict=True)
-    )
-    return ClusteringScore(ari, nmi, dict(zip(("ari", "nmi"), ends, strict=True)))
+    intervals = {
+        "ari": jackknife_interval(ari.mean, without[0], within=ARI_RANGE),
+        "nmi": jackknife_interval(nmi.mean, without[1], within=NMI_RANGE),
+    }
+    return ClusteringScore(ari, nmi, intervals)

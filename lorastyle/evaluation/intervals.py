@@ -106,11 +106,17 @@ def jackknife_error(left_out: FloatArray) -> float:
 
 
 def jackknife_interval(
-    score: float, left_out: FloatArray, *, level: float = LEVEL, highest: float = 1.0
+    score: float, left_out: FloatArray, *, within: Interval, level: float = LEVEL
 ) -> Interval:
-    """Student's interval about a score, from its values without each group (n,).
+    """Student's interval about a score, from its values without each of the n groups (n,).
 
-    It ends at `highest`, the largest value the score can have.
+    It ends where the score does: `within` are the smallest and the largest value it can have.
+    Student's interval knows no such ends, and of few groups it reaches far: over three it is 8.6
+    standard errors wide. The truth lies within, so cutting it never loses the truth.
+
+    >>> jackknife_interval(0.5, np.array([0.0, 0.5, 1.0]), within=(-0.5, 1.0))
+    (-0.5, 1.0)
     """
+    lowest, highest = within
     reach = float(stdtrit(len(left_out) - 1, (1 + level) / 2)) * jackknife_error(left_out)
-    return score - reach, min(score + reach, highest)
+    return max(score - reach, lowest), min(score + reach, highest)

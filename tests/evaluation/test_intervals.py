@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from lorastyle.evaluation.agreement import adjusted_rand_index
+from lorastyle.evaluation.agreement import (
+    ARI_RANGE,
+    NMI_RANGE,
+    adjusted_rand_index,
+    adjusted_rand_indices,
+    contingencies,
+    normalized_mutual_informations,
+)
 from lorastyle.evaluation.clustering import cluster_scores
 from lorastyle.evaluation.intervals import bootstrap_means, jackknife_error, jackknife_interval
 from lorastyle.evaluation.labelled import LabelledVectors
@@ -77,9 +84,49 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
     left_out = np.array([np.delete(values, i).mean() for i in range(20)])
     expected = values.std(ddof=1) / np.sqrt(20)
     assert jackknife_error(left_out) == pytest.approx(expected)
-    low, high = jackknife_interval(0.5, left_out, highest=9.0)
+    low, high = jackknife_interval(0.5, left_out, within=(-9.0, 9.0))
     assert (high - low) / 2 == pytest.approx(2.093024 * expected)  # t of 19 degrees, from a table
-    assert jackknife_interval(1.0, left_out)[1] == 1.0
+
+
+def labellings(n):
+    """All partitions of n items, each once: a new label is the next number."""
+    if n == 0:
+        return [()]
+    return [
+        (*rest, label) for rest in labellings(n - 1) for label in range(max(rest, default=-1) + 2)
+    ]
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6])
+def test_no_ari_and_no_nmi_is_outside_the_range_it_is_said_to_have(n):
+    every = np.array(labellings(n))
+    assert len(every) == {2: 2, 3: 5, 4: 15, 5: 52, 6: 203}[n]  # Bell's numbers
+    tables = [contingencies(truth, every) for truth in every]
+    for range_, scores in (
+        (ARI_RANGE, adjusted_rand_indices),
+        (NMI_RANGE, normalized_mutual_informations),
+    ):
+        found = np.concatenate([scores(table) for table in tables])
+        assert found.min() >= range_[0] - 1e-12 and found.max() == pytest.approx(range_[1])
+        if n == 4:
+            assert found.min() == pytest.approx(range_[0])
+
+
+def test_an_interval_over_three_artists_ends_where_the_scores_do():
+    # Two adapters each of three artists. Each artist has a cluster, and of the third one adapter
+    # is taken for the second's. Worked by hand: of 15 pairs 3 share the artist, 4 the cluster and
+    # 2 both, so ARI = (2 - 12/15) / (7/2 - 12/15) = 4/9; without the first artist 0, else 4/7, 1.
+    artists = np.array(["a", "a", "b", "b", "c", "c"])
+    fit = LabelledVectors(np.array([[0.0], [1], [10], [11], [20], [21]]), artists)
+    held_out = LabelledVectors(np.array([[0.0], [1], [10], [11], [12], [21]]), artists)
+    left_out = np.array([0.0, 4 / 7, 1.0])
+    ends = jackknife_interval(4 / 9, left_out, within=(-9.0, 9.0))
+    reach = 4.302653 * np.sqrt(2 * left_out.var())  # t of 2 degrees, from a table
+    assert ends == pytest.approx((4 / 9 - reach, 4 / 9 + reach))
+    assert ends[0] < -0.5 and ends[1] > 1
+    score = cluster_scores(fit, {"test": held_out}, 1)["test"]
+    assert score.ari.mean == pytest.approx(4 / 9)
+    assert score.intervals == {"ari": (-0.5, 1.0), "nmi": (0.0, 1.0)}
 
 
 def confused(rng, n_artists=40):
