@@ -1,7 +1,8 @@
 """The paper's figures, from scores and curves; weights are never read here.
 
-Marks mean the same in every figure: circle, an adapter of the fit; triangle, a
-held-out adapter; star, an artist's centroid. Hulls are genres.
+In the map and the pairs of components: circle, an adapter of the fit; triangle, a
+held-out adapter; star, an artist's centroid. Hulls are genres. The figure of the drift has
+the paper's marks for it instead (`drift_figure`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from lorastyle.records import Role
 from lorastyle.report.canvas import new_figure
 from lorastyle.report.palette import ACCENT, INK, MUTED, PAPER, Palette
-from lorastyle.report.shown import NO_LABEL, Comparison, DriftPair, FloatArray, Points
+from lorastyle.report.shown import NO_LABEL, Comparison, FloatArray, Points
 from lorastyle.report.words import plain
 
 LABEL_SIZE = 7.5
@@ -153,41 +154,6 @@ def convex_hull(points: FloatArray) -> FloatArray:
         return np.array(ordered, dtype=np.float64).reshape(-1, 2)
     corners = [*_half_hull(ordered)[:-1], *_half_hull(ordered[::-1])[:-1]]
     return np.array(corners)
-
-
-def draw_drift(
-    ax: Any, fitted: Points, held_out: Points, palette: Palette, frame: FloatArray
-) -> None:
-    """Held-out adapters (triangles) over those of the fit (circles), a line to their centroid.
-
-    `frame` (2, 2) holds the lowest and the highest x and y.
-    """
-    from matplotlib.collections import LineCollection
-
-    draw_marks(ax, fitted, palette, marker="o", size=13, alpha=0.45)
-    centroids = {artist: theirs.xy.mean(axis=0) for artist, theirs in fitted.by_artist()}
-    names = [str(artist) for artist in held_out.artists]
-    lines = [(start, centroids[name]) for start, name in zip(held_out.xy, names, strict=True)]
-    colours = [palette.artist(name) for name in names]
-    ax.add_collection(LineCollection(lines, colors=colours, linewidths=0.9, alpha=0.7, zorder=1.5))
-    draw_marks(ax, held_out, palette, marker="^", size=34, edge=INK["light"])
-    ax.set_xlim(frame[:, 0])
-    ax.set_ylim(frame[:, 1])
-    ax.set_xticklabels([])
-    ax.set_yticklabels([])
-    ax.tick_params(length=0)
-    ax.grid(visible=False)
-    ax.spines[:].set_visible(True)
-
-
-def drift(pairs: Sequence[DriftPair], palette: Palette) -> Any:
-    """Figures 5 and 8 of the paper: before calibration beside after it."""
-    figure, axes = new_figure(8.4, 3.5 * len(pairs), len(pairs), 2)
-    for row, pair in zip(axes, pairs, strict=True):
-        for ax, (title, held_out) in zip(row, pair.panels, strict=True):
-            draw_drift(ax, pair.fitted, held_out, palette, pair.frame)
-            ax.set_title(title)
-    return figure
 
 
 def methods(panels: Sequence[tuple[str, Sequence[Comparison]]]) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lorastyle.report.calibration_section import calibration_section
 from lorastyle.report.canvas import theme_rules
 from lorastyle.report.caption_section import captions_section
 from lorastyle.report.markup import Markup, raw, tag
 from lorastyle.report.pages import asset, both_themes
 from lorastyle.report.picture_sections import (
     artists_section,
-    calibration_section,
     components_section,
 )
 from lorastyle.report.run_facts import adapter_size, facts, n_adapters, total_wall_s

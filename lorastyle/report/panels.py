@@ -6,8 +6,8 @@ import numpy as np
 
 from lorastyle.records import Role
 from lorastyle.report.scores import TASKS, feature_entries, score_of, std_of
-from lorastyle.report.shown import Comparison, CurveLine, CurvePanel, DriftPair, StrArray
-from lorastyle.report.source import FIT, ReportSource
+from lorastyle.report.shown import NO_LABEL, Comparison, CurveLine, CurvePanel, DriftPair, StrArray
+from lorastyle.report.source import CALIBRATION, FIT, ReportSource
 from lorastyle.report.sweep_panels import line_styles
 from lorastyle.report.sweep_results import paper_order
 from lorastyle.report.sweep_words import short_name
@@ -15,8 +15,8 @@ from lorastyle.report.words import SCORE_NAMES, plain, representation_name, spac
 
 MAX_DRIFT_ARTISTS = 10
 """The paper shows ten artists where marks crowd."""
-DRIFT_COMPONENTS = ((0, 1), (2, 3))
-"""Drift grows with the component: the first two show the least of it."""
+DRIFT_KINDS = (Role.TEST.value, CALIBRATION)
+"""Validation adapters drift as test ones do; drawn as well they would hide these."""
 
 
 def curve_panels(source: ReportSource) -> list[CurvePanel]:
@@ -34,25 +34,43 @@ def curve_panels(source: ReportSource) -> list[CurvePanel]:
 
 
 def drift_pairs(source: ReportSource) -> list[DriftPair]:
-    """Test adapters before and after calibration: components 1 and 2, then 3 and 4."""
-    space = source.spaces.get(source.shown_space or "")
+    """Test and calibration adapters before and after calibration; none without test ones.
+
+    On the first two components and on the last two that clustering uses.
+    """
+    key = source.shown_space or ""
+    space = source.spaces.get(key)
     if space is None or space.uncalibrated is None:
         return []
+    entry = source.metrics.get("clustering", {}).get(key, {})
     pairs = []
-    for x, y in DRIFT_COMPONENTS:
-        if y >= space.n_components:
-            continue
-        after = space.points(x=x, y=y).of(Role.TEST.value)
-        before = space.points(calibrated=False, x=x, y=y).of(Role.TEST.value)
-        if not len(after.xy) or np.array_equal(before.xy, after.xy):
+    for x, y in drift_components(entry.get("n_components"), space.n_components):
+        after = space.points(x=x, y=y).of(*DRIFT_KINDS)
+        before = space.points(calibrated=False, x=x, y=y).of(*DRIFT_KINDS)
+        if np.array_equal(before.xy, after.xy):
             continue
         fitted = space.points(x=x, y=y).of(FIT)
-        # A held-out adapter whose artist has none in the fit has no centroid to drift from.
-        known = np.isin(after.artists, fitted.artists)
-        shown = spread_artists(after.artists[known], after.genres[known])
+        # Without a name, or where the fit has none by the artist, there is no centroid.
+        drifting = np.isin(after.artists, np.setdiff1d(fitted.artists, [NO_LABEL]))
+        drifting &= after.kinds == Role.TEST.value
+        shown = spread_artists(after.artists[drifting], after.genres[drifting])
+        if not shown:
+            continue
         title = f"Components {x + 1} and {y + 1}"
         pairs.append(DriftPair(title, *(part.by(shown) for part in (fitted, before, after))))
     return pairs
+
+
+def drift_components(used: int | None, kept: int) -> list[tuple[int, int]]:
+    """The first two components, and the last two of those that are used and have scores kept.
+
+    Drift grows with the component: the first two show the least of it.
+
+    >>> drift_components(used=69, kept=10), drift_components(used=3, kept=10)
+    ([(0, 1), (8, 9)], [(0, 1)])
+    """
+    last = kept if used is None else min(used, kept)
+    return [(0, 1)][: kept // 2] + ([(last - 2, last - 1)] if last >= 4 else [])
 
 
 def comparisons(source: ReportSource, task: str) -> list[Comparison]:

@@ -1,4 +1,4 @@
-"""The sections of the page that are mostly pictures: curves, drift, the artists' works."""
+"""The sections of the page that are mostly pictures: curves, and the artists' works."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from lorastyle.report.calibration_figure import (
-    COLOURS,
-    NAMES,
-    calibration_lines,
-    draw_calibration,
-)
 from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
 from lorastyle.report.curve_figures import draw_curves
-from lorastyle.report.figures import draw_drift
 from lorastyle.report.markup import Markup, tag
-from lorastyle.report.panels import curve_panels, drift_pairs
+from lorastyle.report.panels import curve_panels
 from lorastyle.report.retrieval_examples import queries_of
 from lorastyle.report.scores import score_of
 from lorastyle.report.sections import section
@@ -29,15 +22,6 @@ from lorastyle.report.words import percent, plain, space_name
 
 PANEL_SIZE = (4.3, 3.1)
 """In inches; the page scales panels, so this sets the size of their text."""
-DRIFT_NOTE = (
-    "PCA projects adapters it has not seen towards the middle. Calibration, fitted on train images "
-    "only, scales each component back. Circles are gallery adapters, triangles held-out ones, each "
-    "tied to its artist's centroid: the shorter the line, the less drift."
-)
-CURVES_NOTE = (
-    "A held-out adapter's score is multiplied by s and t is added; dashed: what would leave it as "
-    "it is. With marks, the components that the task uses; thin, those that it leaves out."
-)
 
 
 def components_section(source: ReportSource) -> Markup | None:
@@ -69,57 +53,6 @@ def components_section(source: ReportSource) -> Markup | None:
         curve_key(panels, variables),
         tag("div", figures, class_="figures") if figures else None,
         _chosen_counts(source),
-    )
-
-
-def calibration_section(source: ReportSource) -> Markup | None:
-    """Figures 5 and 8 of the paper, and the curves of section 4.5."""
-    pairs, curves = drift_pairs(source), _calibration_curves(source)
-    if not pairs and curves is None:
-        return None
-    variables = css_variables(source.palette)
-    figures = []
-    for number, pair in enumerate(pairs):
-        for side, (title, held_out) in zip("ab", pair.panels, strict=True):
-            with styled():
-                figure, axes = new_figure(*PANEL_SIZE)
-                draw_drift(axes[0, 0], pair.fitted, held_out, source.palette, pair.frame)
-                drawn = inline_svg(figure, f"drift-{number}{side}", title, variables)
-            figures.append(tag("figure", tag("figcaption", title), drawn))
-    return section(
-        "calibration",
-        "Drift, and its correction",
-        tag("p", DRIFT_NOTE),
-        tag("div", figures, class_="figures") if figures else None,
-        curves,
-    )
-
-
-def _calibration_curves(source: ReportSource) -> Markup | None:
-    lines = calibration_lines(source)
-    if not lines:
-        return None
-    variables, figures = css_variables(source.palette), []
-    for part, title in NAMES.items():
-        with styled():
-            figure, axes = new_figure(*PANEL_SIZE)
-            draw_calibration(axes[0, 0], lines, part)
-            drawn = inline_svg(figure, f"calibration-{part}", f"{title}, by component", variables)
-        figures.append(tag("figure", tag("figcaption", title), drawn))
-    items = [
-        tag(
-            "li",
-            tag("i", style=f"background:var({variables[COLOURS[line.task]]})"),
-            f"{line.task} ({space_name(line.space)})",
-        )
-        for line in lines
-    ]
-    return tag(
-        "div",
-        tag("h3", "By how much"),
-        tag("ul", items, class_="lines"),
-        tag("div", figures, class_="figures"),
-        tag("p", CURVES_NOTE, class_="caption"),
     )
 
 

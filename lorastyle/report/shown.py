@@ -98,7 +98,7 @@ class RankPanel:
 
 @dataclass(frozen=True)
 class DriftPair:
-    """Held-out adapters over those of the fit, before and after calibration."""
+    """Test and calibration adapters over those of the fit, before and after calibration."""
 
     title: str
     fitted: Points
@@ -107,7 +107,7 @@ class DriftPair:
 
     @property
     def panels(self) -> tuple[tuple[str, Points], tuple[str, Points]]:
-        """(title, held-out adapters) of the two panels."""
+        """(title, test and calibration adapters) of the two panels."""
         return (
             (f"{self.title}, before calibration", self.before),
             (f"{self.title}, after calibration", self.after),

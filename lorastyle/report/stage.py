@@ -20,6 +20,7 @@ from lorastyle.report.component_pairs import (
     pairs_part,
 )
 from lorastyle.report.curve_figures import curves
+from lorastyle.report.drift_figure import drift
 from lorastyle.report.lacking import SHEETS, lacking_part
 from lorastyle.report.markup import Markup
 from lorastyle.report.page import make_page
@@ -133,7 +134,7 @@ def _figures(source: ReportSource, pairs: Pairs) -> dict[str, Any]:
     elif panels := curve_panels(source):
         made["components"] = curves(panels)
     if drifted := drift_pairs(source):
-        made["calibration"] = figures.drift(drifted, source.palette)
+        made["calibration"] = drift(drifted, source.palette)
     if lines := calibration_lines(source):
         made["calibration_curves"] = calibration_curves(lines)
     if pairs:

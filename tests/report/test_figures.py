@@ -13,6 +13,7 @@ from scipy.spatial import ConvexHull
 from lorastyle.report import figures
 from lorastyle.report.canvas import css_variables, inline_svg, save_figure, styled
 from lorastyle.report.curve_figures import curves
+from lorastyle.report.drift_figure import drift
 from lorastyle.report.palette import PAPER
 from lorastyle.report.panels import curve_panels, drift_pairs, spread_artists
 from lorastyle.report.source import read_source
@@ -38,7 +39,7 @@ def test_hull_is_that_of_scipy(points):
 def test_drawing_leaves_matplotlib_as_it_was(source, tmp_path):
     before = dict(matplotlib.rcParams)
     with styled():
-        save_figure(figures.drift(drift_pairs(source), source.palette), tmp_path / "drift")
+        save_figure(drift(drift_pairs(source), source.palette), tmp_path / "drift")
     assert dict(matplotlib.rcParams) == before
 
 
@@ -76,25 +77,6 @@ def test_names_on_the_map_do_not_overlap():
         for other, _ in boxes[:i]:
             assert (np.abs(centre - other) >= size - 1e-9).any()
     assert 0 < len(sides) <= 24
-
-
-def test_both_panels_of_a_drift_pair_have_one_frame_around_everything(source):
-    for pair in drift_pairs(source):
-        low, high = pair.frame
-        for points in (pair.fitted, pair.before, pair.after):
-            assert (points.xy >= low).all() and (points.xy <= high).all()
-
-
-def test_drift_lines_lead_from_each_held_out_adapter_to_its_artist(source):
-    pair = drift_pairs(source)[0]
-    with styled():
-        figure = figures.drift([pair], source.palette)
-    (lines,) = [c for c in figure.axes[1].collections if hasattr(c, "get_segments")]
-    centroids = {name: theirs.xy.mean(axis=0) for name, theirs in pair.fitted.by_artist()}
-    for segment, place, artist in zip(
-        lines.get_segments(), pair.after.xy, pair.after.artists, strict=True
-    ):
-        np.testing.assert_allclose(segment, [place, centroids[artist]])
 
 
 def test_at_most_ten_artists_are_shown_from_every_genre():
