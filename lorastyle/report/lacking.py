@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from lorastyle.report.markup import Markup, tag
 from lorastyle.report.scores import feature_entries
 from lorastyle.report.source import ReportSource
+from lorastyle.report.written_files import SHEETS
 
-SHEETS = "sheets"
 ANEW = "lorastyle run CONFIG --run ANOTHER"
 EVALUATE = "lorastyle evaluate RUN --force"
 OF_IMAGES = ("scenarios", "retrieval_examples", SHEETS)

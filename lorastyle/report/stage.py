@@ -21,7 +21,7 @@ from lorastyle.report.component_pairs import (
 )
 from lorastyle.report.curve_figures import curves
 from lorastyle.report.drift_figure import drift
-from lorastyle.report.lacking import SHEETS, lacking_part
+from lorastyle.report.lacking import lacking_part
 from lorastyle.report.markup import Markup
 from lorastyle.report.page import make_page
 from lorastyle.report.panels import comparisons, curve_panels, drift_pairs
@@ -39,6 +39,7 @@ from lorastyle.report.source import ReportSource, read_source
 from lorastyle.report.swept import sweep_figures
 from lorastyle.report.thumbnails import TrainingPictures, works_of_artists
 from lorastyle.report.training_sheets import write_sheets
+from lorastyle.report.written_files import FIGURES, SHEETS, WrittenFiles
 from lorastyle.runs import Run, StageOutcome, carry_out, write_atomically
 
 Pairs = Sequence[PairedComponents]
@@ -53,7 +54,8 @@ def report(
 ) -> StageOutcome:
     """Write `report/index.html` and `report/figures/*.png|svg` from an evaluated run.
 
-    `explorer` writes a page beside it before, which it then leads to.
+    `explorer` writes a page beside it before, which it then leads to. Figures and sheets
+    that an earlier report wrote, and this one does not, are removed.
     Raises StageError where the run is not evaluated, or where its evaluation
     changed since the report and `force` is not set.
     """
@@ -61,23 +63,33 @@ def report(
     sweep = finished_sweep(run)
     if sweep is not None:
         inputs["sweep"] = run.upstream_hash("sweep")
-    return carry_out(run, "report", inputs, lambda: _report(run, sweep, explorer), force=force)
+    files = WrittenFiles.of(run)
+
+    def body() -> dict[str, Any]:
+        files.remember()
+        return _report(run, sweep, explorer, files)
+
+    return carry_out(run, "report", inputs, body, force=force)
 
 
 def _report(
-    run: Run, sweep: FinishedSweep | None, explorer: Callable[[Run], object] | None
+    run: Run,
+    sweep: FinishedSweep | None,
+    explorer: Callable[[Run], object] | None,
+    files: WrittenFiles,
 ) -> dict[str, Any]:
     if explorer is not None:
         explorer(run)
     source = read_source(run, sweep)
     pairs = component_pairs(source)
-    written, static_map = _write_figures(source, pairs, run.report_path / "figures")
+    written, static_map = _write_figures(source, pairs, files)
     examples = _examples(source, sweep)
     if examples:
         with styled():
-            grid = save_png(retrieval_grid(examples), run.report_path / "figures" / GRID, GRID_DPI)
-        written.append(grid.name)
-    sheets = write_sheets(source, run.report_path / SHEETS)
+            path = files.place(FIGURES, f"{GRID}.png")
+            save_png(retrieval_grid(examples), path.with_suffix(""), GRID_DPI)
+        written.append(path.name)
+    sheets = write_sheets(source, files)
     works = works_of_artists(run, source.catalogue)
     made = {Path(name).stem for name in written} | ({SHEETS} if sheets else set())
     page = make_page(
@@ -90,12 +102,14 @@ def _report(
         lacks=lacking_part(source, made),
     ).encode()
     write_atomically(run.report_path / "index.html", page)
+    # Only now: until then the earlier page leads to them.
+    files.remove_others()
     return {
         "page": "report/index.html",
         "bytes": len(page),
         "sha256": hashlib.sha256(page).hexdigest(),
-        "figures": written,
-        "sheets": sorted(sheets.values()),
+        FIGURES: written,
+        SHEETS: sorted(sheets.values()),
     }
 
 
@@ -110,13 +124,17 @@ def _examples(source: ReportSource, sweep: FinishedSweep | None) -> list[Picture
         return []
 
 
-def _write_figures(source: ReportSource, pairs: Pairs, directory: Path) -> tuple[list[str], Markup]:
+def _write_figures(
+    source: ReportSource, pairs: Pairs, files: WrittenFiles
+) -> tuple[list[str], Markup]:
     """Every figure that the run has data for; its name, and the map for the page."""
     written: list[str] = []
     static_map = Markup("")
     with styled():
         for name, figure in _figures(source, pairs).items():
-            written += [path.name for path in save_figure(figure, directory / name)]
+            paths = [files.place(FIGURES, f"{name}.{kind}") for kind in ("png", "svg")]
+            save_figure(figure, paths[0].with_suffix(""))
+            written += [path.name for path in paths]
             if name == "style_map":
                 variables = css_variables(source.palette)
                 static_map = inline_svg(figure, "static-map", "Style map", variables)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -17,13 +16,14 @@ from lorastyle.report.shown import NO_LABEL
 from lorastyle.report.source import ReportSource
 from lorastyle.report.thumbnails import square
 from lorastyle.report.words import plain
+from lorastyle.report.written_files import SHEETS, WrittenFiles
 from lorastyle.runs import write_atomically
 from lorastyle.runs.file_names import safe_name
 
 MAX_SHEETS = 12
 
 
-def write_sheets(source: ReportSource, directory: Path) -> dict[str, str]:
+def write_sheets(source: ReportSource, files: WrittenFiles) -> dict[str, str]:
     """A PNG for one train adapter of each of at most 12 artists; file names by artist.
 
     The first ten images of each, with captions, and below them those that the adapter generated
@@ -44,7 +44,7 @@ def write_sheets(source: ReportSource, directory: Path) -> dict[str, str]:
         made = generated(source, subject)[:COLUMNS]
         columns = columns_of(tiles, made, captions(subject)[:COLUMNS])
         sheet = contact_sheet(*titles(subject, len(made)), columns)
-        write_atomically(directory / name, png(sheet))
+        write_atomically(files.place(SHEETS, name), png(sheet))
         written[subject.artist] = name
     return written
 

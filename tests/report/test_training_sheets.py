@@ -15,6 +15,7 @@ from lorastyle.report.picture_sections import artists_section
 from lorastyle.report.source import ReportSource
 from lorastyle.report.thumbnails import SIDE
 from lorastyle.report.training_sheets import sheet_rows, write_sheets
+from lorastyle.report.written_files import WrittenFiles
 from lorastyle.runs import Run
 from lorastyle.runs.kept import KeptArrays
 
@@ -54,7 +55,7 @@ def test_images_stand_in_the_order_of_training_with_those_made_below(trained_run
     KeptArrays.of(trained_run, "generated").keep(name, made)
 
     sheets = tmp_path / "sheets"
-    written = write_sheets(source, sheets)
+    written = write_sheets(source, WrittenFiles(tmp_path))
     assert sorted(path.name for path in sheets.iterdir()) == sorted(written.values())
     assert written.keys() == set(catalogue["artist"])
     with_made = read_picture(sheets / written[spec.artist])
@@ -74,4 +75,4 @@ def test_images_stand_in_the_order_of_training_with_those_made_below(trained_run
 def test_adapters_that_are_not_at_hand_have_no_sheet(trained_run, tmp_path):
     source = source_of(trained_run)
     (trained_run.store_path / "zarr.json").unlink()
-    assert write_sheets(source, tmp_path) == {}
+    assert write_sheets(source, WrittenFiles(tmp_path)) == {}
