@@ -19,6 +19,7 @@ from lorastyle.corpus.regularisation import read_regularisation, regularisation_
 from lorastyle.corpus.sampling import stable_seed
 from lorastyle.corpus.training_images import index_catalogue
 from lorastyle.distributed.latents import LatentCache
+from lorastyle.errors import StageError
 from lorastyle.records import digest
 from lorastyle.runs import Run
 from lorastyle.runs.kept import KeptArrays
@@ -57,7 +58,11 @@ def encoded_prior(
 
 
 def sampled_prior(run: Run, base: Any) -> npt.NDArray[np.uint8]:
-    """Images of the class prompt, (m, H, W, 3): painted by the base model, or as kept."""
+    """Images of the class prompt, (m, H, W, 3): painted by the base model, or as kept.
+
+    Raises StageError where what was kept cannot be read again: with fewer images than the run
+    asks for, adapters would be others.
+    """
     settings = run.experiment.training
     kept = KeptArrays.of(run, "prior")
     starts = range(0, settings.n_prior_images, CHUNK)
@@ -66,8 +71,18 @@ def sampled_prior(run: Run, base: Any) -> npt.NDArray[np.uint8]:
         if kept.find(name) is None:
             kept.keep(name, _paint(base, settings, start))
     # Read again, all of them: where two painted the same chunk, the last one kept counts.
-    chunks = [kept.find(_name(base, settings, start)) for start in starts]
-    return np.concatenate([chunk for chunk in chunks if chunk is not None])
+    return np.concatenate([_read(kept, _name(base, settings, start), start) for start in starts])
+
+
+def _read(kept: KeptArrays, name: str, start: int) -> npt.NDArray[np.uint8]:
+    chunk = kept.find(name)
+    if chunk is None:
+        raise StageError(
+            f"regularisation images {start + 1} and following were kept in "
+            f"{kept.directory / name}.npy, which is gone or damaged by now; see that the disk has "
+            "room and that nothing else deletes files of the run, then train again"
+        )
+    return chunk
 
 
 def _paint(base: Any, settings: TrainingConfig, start: int) -> npt.NDArray[np.uint8]:

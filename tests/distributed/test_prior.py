@@ -18,6 +18,7 @@ from lorastyle.distributed import prior as prior_module
 from lorastyle.distributed.latents import LatentCache
 from lorastyle.distributed.prior import encoded_prior, prior_digest, sampled_prior
 from lorastyle.distributed.work import make_tasks
+from lorastyle.errors import StageError
 from lorastyle.runs import Run
 
 PlannedRun = Callable[..., Run]
@@ -58,6 +59,29 @@ def test_chunks_that_another_actor_painted_are_found_and_not_painted_again(
     files[1].unlink()
     np.testing.assert_array_equal(sampled_prior(run, base), first)
     assert len(painted) == 1
+
+
+def test_a_chunk_that_is_gone_once_it_was_kept_is_told_not_left_out(
+    planned_run: PlannedRun, base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned_run(prior_weight=1.0, n_prior_images=5)
+    monkeypatch.setattr(prior_module, "CHUNK", 2)
+    paint, directory, gone = prior_module._paint, run.directory / "prior", []
+
+    def paint_and_lose(*given):
+        """Somebody tidies up while the last chunk is painted."""
+        kept = sorted(directory.glob("*.npy"))
+        if len(kept) == 2 and not gone:
+            gone.append(kept[0])
+            kept[0].unlink()
+        return paint(*given)
+
+    monkeypatch.setattr(prior_module, "_paint", paint_and_lose)
+    with pytest.raises(StageError, match=r"is gone or damaged by now; .* train again") as told:
+        sampled_prior(run, base)
+    assert str(gone[0]) in str(told.value)
+    # Trained again, it is painted again.
+    assert len(sampled_prior(run, base)) == 5
 
 
 def test_every_regularisation_image_is_another(planned_run: PlannedRun, base) -> None:
