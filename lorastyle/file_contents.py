@@ -1,4 +1,4 @@
-"""What files hold, of whoever wrote them: a model's config within a limit, and digests.
+"""What files of a model hold, whoever wrote them: configs within a limit, and digests of any.
 
 A file is hashed once a process, and again where its size or time says that it changed: a base
 model's gigabytes take seconds, and many ask for them.
@@ -29,6 +29,11 @@ def read_config(path: Path, refused: Callable[[Exception], Exception]) -> dict[s
     # The last one where lists are nested thousands deep.
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise refused(error) from error
+
+
+def names_in(folder: Path) -> list[str]:
+    """The files of a folder, by name, in no order. Raises OSError."""
+    return [path.name for path in folder.iterdir() if path.is_file()]
 
 
 def sha256_of(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from lorastyle.base.known import CONTEXT_WIDTHS
 from lorastyle.errors import BaseModelError
+from lorastyle.file_contents import CONFIG_LIMIT
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -23,7 +24,6 @@ PREFIXES: Mapping[str, str] = {"unet": UNET, "vae": VAE, "text_encoder": TEXT}
 
 _PICKLES = {".ckpt", ".bin", ".pt", ".pth", ".pkl"}
 _WEIGHT_SUFFIXES = {".safetensors", *_PICKLES}
-_SIDE_CAR_LIMIT = 2**20
 _PREDICTION_TYPES = {"eps": "epsilon", "v": "v_prediction"}
 
 
@@ -130,7 +130,7 @@ def _refuse_others(checkpoint: Checkpoint) -> None:
 def _prediction_type(side_car: Path) -> str:
     import yaml
 
-    if side_car.stat().st_size > _SIDE_CAR_LIMIT:
+    if side_car.stat().st_size > CONFIG_LIMIT:
         raise BaseModelError(f"'{side_car}' is larger than a model's config can be (1 MiB)")
     try:
         values: Any = yaml.safe_load(side_car.read_text("utf-8"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorastyle.errors import CorpusError
-from lorastyle.file_contents import read_config, sha256_of
+from lorastyle.file_contents import names_in, read_config, sha256_of
 from lorastyle.hub import cached_snapshot, fetch_snapshot, looks_like_hub_id, revision_of
 
 MODEL_TYPE = "blip"
@@ -58,7 +58,7 @@ class CaptionerFiles:
     def identity(self) -> CaptionerIdentity:
         """Reads all of the weights, once a process: a second or two for each gigabyte."""
         whole = hashlib.sha256()
-        for name in sorted(files_to_load(self.name, _names(self.folder))):
+        for name in sorted(files_to_load(self.name, names_in(self.folder))):
             whole.update(f"{name}\0".encode())
             whole.update(bytes.fromhex(sha256_of(self.folder / name)))
         return CaptionerIdentity(self.name, whole.hexdigest(), self.revision)
@@ -83,7 +83,7 @@ def find_captioner(name: str) -> CaptionerFiles:
             "'owner/name@revision'; name a BLIP model, or leave it out"
         )
     _check_kind(found)
-    files_to_load(name, _names(found.folder))
+    files_to_load(name, names_in(found.folder))
     return found
 
 
@@ -125,17 +125,13 @@ def _check_kind(found: CaptionerFiles) -> None:
         )
 
 
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.is_file()]
-
-
 def _cached(name: str) -> Path | None:
     """The model's folder in the hub's local cache, if it is whole."""
     folder = cached_snapshot(name, CONFIG)
     if folder is None:
         return None
     try:
-        files_to_load(name, _names(folder))
+        files_to_load(name, names_in(folder))
     except CorpusError:
         return None  # A download that was cut short: the rest is fetched.
     return folder

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorastyle.errors import ConfigError, FeatureError, HubError
-from lorastyle.file_contents import read_config, sha256_of
+from lorastyle.file_contents import names_in, read_config, sha256_of
 from lorastyle.hub import cached_snapshot, fetch_snapshot, looks_like_hub_id
 
 CONFIG = "config.json"
@@ -81,7 +81,7 @@ class Weights:
         if path.is_file():
             return None, (path,)
         folder = path if path.is_dir() else self._snapshot()
-        names = _names(folder)
+        names = names_in(folder)
         config = folder / CONFIG if CONFIG in names else None
         if not (chosen := _chosen(names)):
             raise FeatureError(f"{self} {_NONE}")
@@ -92,7 +92,7 @@ class Weights:
         try:
             for file in (CONFIG, "model.safetensors", "pytorch_model.bin"):
                 cached = cached_snapshot(self.name, file)
-                if cached is not None and _chosen(_names(cached)):
+                if cached is not None and _chosen(names_in(cached)):
                     return cached
             return fetch_snapshot(self.name, self._wanted)
         except HubError as error:
@@ -104,10 +104,6 @@ class Weights:
         if not chosen:
             raise FeatureError(f"{self} {_NONE}")
         return [*chosen, *({CONFIG} & set(files))]
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.is_file()]
 
 
 def _chosen(names: Iterable[str]) -> list[str]:
