@@ -9,6 +9,7 @@ from lorastyle.report import stage
 from lorastyle.report.stage import report
 from lorastyle.report.written_files import NOTE_FILE, WrittenFiles
 from lorastyle.runs import Run, write_atomically, write_json
+from lorastyle.runs.published import files_below
 
 
 @pytest.fixture
@@ -107,3 +108,9 @@ def test_a_folder_in_the_place_of_a_figure_stays(run: Run) -> None:
     WrittenFiles.of(run).place("figures", "map.png").mkdir(parents=True)
     WrittenFiles.of(run).remove_others()
     assert (run.report_path / "figures" / "map.png").is_dir()
+
+
+def test_the_note_is_not_published_with_the_report(run: Run) -> None:
+    write_atomically(WrittenFiles.of(run).place("figures", "map.png"), "a map")
+    assert (run.report_path / NOTE_FILE).exists()
+    assert list(files_below(run.directory, ["report"])) == ["report/figures/map.png"]
