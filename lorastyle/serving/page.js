@@ -4,10 +4,14 @@
 const at = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const STAR = "M0,-13L3.4,-4.4L12.4,-4L5.3,1.7L7.7,10.5L0,5.5L-7.7,10.5L-5.3,1.7L-12.4,-4L-3.4,-4.4Z";
-const N_ARTISTS = 6, N_NAMED = 10, MARGIN = 34, CHARACTER = 7, OFFSETS = [-9, 26, -30, 45];
+const N_ARTISTS = 6, MARGIN = 34, CHARACTER = 7, OFFSETS = [-9, 26, -30, 45];
 const number = new Intl.NumberFormat("en");
-window.lorastyle = { ready: false, shown: null };
-let token = sessionStorage.getItem("token") || "", about = null, maps = {}, pictures = [], current = null;
+const score = new Intl.NumberFormat("en", { minimumFractionDigits: 3, maximumFractionDigits: 3, signDisplay: "negative" });
+// What a PEFT or diffusers folder's weights are called, as the server looks for them. Downloads may get a number.
+const WEIGHTS = ["adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"];
+const CONFIG = /^adapter_config.*\.json$/;
+window.lorastyle = { ready: false, shown: null, compared: null };
+let token = sessionStorage.getItem("token") || "", about = null, maps = {}, pictures = [], current = null, first = null;
 
 function made(name, properties = {}, ...children) {
   const element = document.createElement(name);
@@ -33,11 +37,13 @@ async function read(path) {
 }
 
 function askForToken() {
+  if (token) fail("This is not the server's token.");
   at("access").hidden = false;
   at("token").focus();
 }
 
 async function start() {
+  at("problem").textContent = "";
   try {
     about = await (await read("about")).json();
   } catch { return; } finally { window.lorastyle.ready = true; }
@@ -45,38 +51,94 @@ async function start() {
   at("run").textContent = about.run;
   const artists = about.n_artists ? ` by ${number.format(about.n_artists)} artists` : "";
   at("lead").textContent = `It is compared with ${number.format(about.n_adapters)} adapters${artists}, by its weights alone. The file is deleted when the answer is there.`;
-  at("limits").textContent = `safetensors, .pt or .bin for ${about.base}; ${megabytes(about.max_upload_bytes)} at most`;
+  at("limits").textContent = `safetensors, .pt or .bin for ${about.base}; a PEFT folder, or its two files; ${megabytes(about.max_upload_bytes)} at most`;
 }
 
 const megabytes = (n) => (n < 1e6 ? `${Math.ceil(n / 1e3)} kB` : `${(n / 1e6).toFixed(n < 1e8 ? 1 : 0)} MB`);
 
-function send(file) {
+// An adapter is a file of weights, and in a PEFT folder the config beside them.
+function adapterOf(files, folder = "") {
+  const config = files.find((one) => CONFIG.test(one.name)), rest = files.filter((one) => one !== config);
+  const known = WEIGHTS.map((name) => rest.find((one) => one.name === name)).find(Boolean);
+  const file = !folder && rest.length === 1 ? rest[0] : known;
+  if (file) return { file, config, name: folder || file.name };
+  if (!files.length && !folder) return null; // a text was dropped, or nothing
+  if (folder) fail(`${folder} is a folder without ${WEIGHTS[0]} or ${WEIGHTS[2]}; give the file itself.`);
+  else if (config && !rest.length) fail(`${config.name} holds no weights; give ${WEIGHTS[0]} together with it.`);
+  else fail(`These are ${files.length} files; give one LoRA, and its adapter_config.json if it has one.`);
+  return null;
+}
+
+async function dropped(transfer) {
+  const entry = transfer.items.length === 1 ? transfer.items[0].webkitGetAsEntry?.() : null;
+  if (!entry?.isDirectory) return adapterOf([...transfer.files]);
+  const reader = entry.createReader(), files = [];
+  for (;;) {
+    const some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+    if (!some.length) return adapterOf(files, entry.name);
+    const wanted = some.filter((one) => one.isFile && (WEIGHTS.includes(one.name) || CONFIG.test(one.name)));
+    files.push(...await Promise.all(wanted.map((one) => new Promise((resolve, reject) => { one.file(resolve, reject); }))));
+  }
+}
+
+function search(adapter) {
+  first = adapter;
+  window.lorastyle.shown = null;
+  for (const id of ["result", "comparison", "other-drop"]) at(id).hidden = true;
+  send("search?details=true", { file: adapter }, show, (kind) => {
+    if (kind !== "LayoutMismatchError") return;
+    at("problem").append(" It has no place here, but can be compared with another file.");
+    offerComparison();
+  });
+}
+
+function compare(adapter) {
+  window.lorastyle.compared = null;
+  at("comparison").hidden = true;
+  send("compare", { first, second: adapter }, showComparison);
+}
+
+function offerComparison() {
+  at("drop").classList.add("small");
+  at("other-drop").hidden = false;
+}
+
+function send(path, adapters, answered, refused = () => {}) {
   if (current) current.abort();
   at("problem").textContent = "";
-  at("result").hidden = true;
-  if (about && file.size > about.max_upload_bytes) {
-    fail(`${file.name} has ${megabytes(file.size)}, more than the ${megabytes(about.max_upload_bytes)} that this server takes.`);
+  const form = new FormData(), request = new XMLHttpRequest(), progress = at("progress");
+  const all = Object.values(adapters), size = all.reduce((sum, one) => sum + one.file.size + (one.config?.size ?? 0), 0);
+  const names = new Intl.ListFormat("en").format(all.map((one) => one.name));
+  if (about && size > about.max_upload_bytes) {
+    done(current);
+    fail(`${names} ${all.length > 1 ? "have" : "has"} ${megabytes(size)}, more than the ${megabytes(about.max_upload_bytes)} that this server takes.`);
     return;
   }
-  const form = new FormData(), request = new XMLHttpRequest(), progress = at("progress");
-  form.append("file", file);
+  for (const [part, one] of Object.entries(adapters)) {
+    form.append(part, one.file, one.name);
+    if (one.config) form.append(part === "file" ? "config" : `${part}_config`, one.config);
+  }
   current = request;
-  request.open("POST", "search?details=true");
+  request.open("POST", path);
   for (const [key, value] of Object.entries(headers())) request.setRequestHeader(key, value);
   request.responseType = "json";
   request.upload.onprogress = (event) => {
     if (event.lengthComputable) progress.value = event.loaded / event.total;
-    at("status").textContent = `Sending ${file.name}`;
+    at("status").textContent = `Sending ${names}`;
   };
   request.upload.onload = () => {
     progress.removeAttribute("value");
-    at("status").textContent = `Reading ${file.name}, and looking for its like`;
+    at("status").textContent = all.length > 1 ? `Comparing ${names}` : `Reading ${names}, and looking for its like`;
   };
   request.onload = () => {
     done(request);
-    if (request.status === 200) show(request.response);
+    const error = request.response?.error;
+    if (request.status === 200) answered(request.response);
     else if (request.status === 401) askForToken();
-    else fail(request.response?.error?.message ? sentence(request.response.error.message) : `The server answered ${request.status}.`);
+    else {
+      fail(error?.message ? sentence(error.message) : `The server answered ${request.status}.`);
+      refused(error?.kind);
+    }
   };
   request.onerror = () => {
     done(request);
@@ -97,7 +159,7 @@ const fail = (message) => { at("problem").textContent = message; };
 const sentence = (text) => text + (/[.!?]$/.test(text) ? "" : ".");
 
 async function show(found) {
-  at("drop").classList.add("small");
+  offerComparison();
   at("name").textContent = found.file;
   at("verdict").textContent = verdict(found);
   at("remarks").replaceChildren(...remarks(found));
@@ -115,6 +177,34 @@ async function show(found) {
   if (map) drawMap(map, found);
   window.lorastyle.shown = found.file;
 }
+
+function showComparison(found) {
+  at("pair").replaceChildren(found.first, made("span", {}, " and "), found.second);
+  at("pair-verdict").textContent = capital(about?.verdicts[found.verdict] ?? found.verdict);
+  at("evidence").replaceChildren(...found.evidence.map((one) => made("p", {}, capital(sentence(one)))));
+  showScores(found.scores);
+  at("pair-json").textContent = JSON.stringify(found, null, 2);
+  at("comparison").hidden = false;
+  at("comparison").focus();
+  window.lorastyle.compared = found.verdict;
+}
+
+function showScores(found) {
+  const known = found.cosine !== undefined;
+  for (const id of ["scores", "covered"]) at(id).hidden = !known;
+  if (!known) return;
+  const { shared_modules: shared, only_first: ours, only_second: theirs, energy_share: shares } = found.coverage;
+  const only = [[ours, "first"], [theirs, "second"]].filter(([n]) => n).map(([n, which]) => ` ${n} are in the ${which} alone.`);
+  at("whole").replaceChildren(...rowsOf([
+    ["Cosine", score.format(found.cosine)], ["Of what their row spaces allow", score.format(found.aligned_cosine)],
+    ["Cosine of lora_A", found.factor_cosine === null ? "" : score.format(found.factor_cosine)],
+    ["Norm, second to first", found.norm_ratio === null ? "" : `${found.norm_ratio.toPrecision(3)}\u00a0×`],
+  ]));
+  at("parts").replaceChildren(...rowsOf(Object.entries(found.parts).map(([name, cosine]) => [name.replaceAll("_", "-"), score.format(cosine)])));
+  at("covered").textContent = `Compared on the ${shared} modules that both change: ${percent(shares[0])} of the first, ${percent(shares[1])} of the second.${only.join("")}`;
+}
+
+const rowsOf = (rows) => rows.filter(([, value]) => value).map(([name, value]) => made("div", {}, made("dt", {}, name), made("dd", {}, value)));
 
 function verdict(found) {
   const again = found.duplicates[0];
@@ -143,15 +233,21 @@ function remarks(found) {
 
 function facts(file) {
   const counted = (counts) => Object.entries(counts ?? {}).map(([value, n], _, all) => (all.length === 1 ? value : `${value} (${n}×)`)).join(", ");
-  const family = about?.families[file.family] ?? file.family;
+  // It has a place here: of a base model without a name it is the run's.
+  const family = (file.family === "other" ? about?.base : about?.families[file.family]) ?? file.family;
   const rows = [
     ["Format", file.format], ["Base model", family], ["Rank", counted(file.ranks)],
-    ["Alpha", file.alpha_source === "absent" ? "the rank" : counted(file.alpha)],
+    ["Alpha", alpha(file, counted)],
     ["Changes", Object.entries(file.parts).map(([name, part]) => `${name.replaceAll("_", "-")} ${part.n_modules}`).join(", ")],
     ["Numbers", `${number.format(file.n_parameters)}, ${counted(file.dtypes)}`], ["Size", megabytes(file.bytes)],
   ];
   if (file.trainer) rows.push(["Trainer", file.trainer]);
-  return rows.filter(([, value]) => value).map(([name, value]) => made("div", {}, made("dt", {}, name), made("dd", {}, value)));
+  return rowsOf(rows);
+}
+
+function alpha(file, counted) {
+  if (file.alpha_source === "absent") return file.format === "peft" ? "the rank, as no adapter_config.json says" : "the rank";
+  return counted(file.alpha) + (file.alpha_source === "config" ? ", by adapter_config.json" : "");
 }
 
 function artistBars(found, colour) {
@@ -244,9 +340,10 @@ function nameArtists(svg, map, found, place, width) {
   const rank = new Map(found.artists.map((one, position) => [one.artist, position]));
   const order = map.artists.map((one, index) => index).sort((a, b) => (rank.get(map.artists[a].name) ?? 1e6 + a) - (rank.get(map.artists[b].name) ?? 1e6 + b));
   const taken = [[...place(found.place.x, found.place.y), 60]];
+  const most = width < 600 ? 10 : 16;
   let named = 0;
   for (const index of order) {
-    if (!sums[index][2] || named >= N_NAMED) continue;
+    if (!sums[index][2] || named >= most) continue;
     const [left, top] = place(sums[index][0] / sums[index][2], sums[index][1] / sums[index][2]);
     // Where names would lie on one another, the farther artist's is moved, or left out.
     const name = plain(map.artists[index].name).slice(0, 32), half = (name.length * CHARACTER) / 2;
@@ -260,10 +357,27 @@ function nameArtists(svg, map, found, place, width) {
   }
 }
 
-at("file").addEventListener("change", (event) => { if (event.target.files[0]) send(event.target.files[0]); event.target.value = ""; });
-for (const kind of ["dragenter", "dragover"]) at("drop").addEventListener(kind, (event) => { event.preventDefault(); at("drop").classList.add("over"); });
-for (const kind of ["dragleave", "drop"]) at("drop").addEventListener(kind, () => at("drop").classList.remove("over"));
-at("drop").addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) send(event.dataTransfer.files[0]); });
+function takesFiles(input, area, take) {
+  const given = (adapter) => { if (adapter) take(adapter); };
+  at(input).addEventListener("change", (event) => {
+    const files = [...event.target.files];
+    event.target.value = "";
+    if (files.length) given(adapterOf(files));
+  });
+  for (const kind of ["dragenter", "dragover"]) at(area).addEventListener(kind, () => at(area).classList.add("over"));
+  for (const kind of ["dragleave", "drop"]) at(area).addEventListener(kind, () => at(area).classList.remove("over"));
+  at(area).addEventListener("drop", async (event) => {
+    try { given(await dropped(event.dataTransfer)); } catch { fail("The folder cannot be read; choose its files."); }
+  });
+}
+
+takesFiles("file", "drop", search);
+takesFiles("other", "other-drop", compare);
+// Beside the areas nothing is taken; the browser would leave the page for the file.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => {
+  event.preventDefault();
+  if (!event.target.closest?.(".drop")) event.dataTransfer.dropEffect = "none";
+});
 at("access").addEventListener("submit", (event) => { event.preventDefault(); token = at("token").value.trim(); sessionStorage.setItem("token", token); start(); });
 at("theme").addEventListener("click", () => {
   const root = document.documentElement;
