@@ -65,7 +65,7 @@ function adapterOf(files, folder = "") {
   if (!files.length && !folder) return null; // a text was dropped, or nothing
   if (folder) fail(`${folder} is a folder without ${WEIGHTS[0]} or ${WEIGHTS[2]}; give the file itself.`);
   else if (config && !rest.length) fail(`${config.name} holds no weights; give ${WEIGHTS[0]} together with it.`);
-  else fail(`These are ${files.length} files; give one LoRA, and its adapter_config.json if it has one.`);
+  else fail(`These are ${files.length} files; give one LoRA at a time, with its adapter_config.json if it has one.`);
   return null;
 }
 
@@ -194,7 +194,7 @@ function showScores(found) {
   for (const id of ["scores", "covered"]) at(id).hidden = !known;
   if (!known) return;
   const { shared_modules: shared, only_first: ours, only_second: theirs, energy_share: shares } = found.coverage;
-  const only = [[ours, "first"], [theirs, "second"]].filter(([n]) => n).map(([n, which]) => ` ${n} are in the ${which} alone.`);
+  const only = [[ours, "first"], [theirs, "second"]].filter(([n]) => n).map(([n, which]) => ` ${n} ${n === 1 ? "is" : "are"} in the ${which} alone.`);
   at("whole").replaceChildren(...rowsOf([
     ["Cosine", score.format(found.cosine)], ["Of what their row spaces allow", score.format(found.aligned_cosine)],
     ["Cosine of lora_A", found.factor_cosine === null ? "" : score.format(found.factor_cosine)],

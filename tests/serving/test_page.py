@@ -221,7 +221,7 @@ def test_files_that_belong_to_no_one_adapter_are_refused_by_the_page(signed_in, 
     )
     browser.evaluate("document.getElementById('problem').textContent = ''")
     choose(browser, folder / "README.md", folder / "optimizer.pt")
-    assert problem().startswith("These are 2 files; give one LoRA")
+    assert problem().startswith("These are 2 files; give one LoRA at a time")
     browser.evaluate("document.getElementById('problem').textContent = ''")
     drop(browser, bare, "#drop")
     assert problem().startswith("bare is a folder without adapter_model.safetensors")
