@@ -200,7 +200,7 @@ def _judge(case: _Case, pair: PairProducts) -> None:
     if case.findings["same_weights"] or case.findings["same_run"]:
         return
     sentence = (
-        f"cosine {pair.whole.cosine:.3f}, against what their row spaces allow {aligned:.2f}, "
+        f"cosine {pair.whole.cosine:z.3f}, against what their row spaces allow {aligned:z.2f}, "
         f"where adapters of different styles rarely exceed {limits.similar_style:.2f}"
     )
     kin = aligned >= limits.similar_style and share >= limits.covered
