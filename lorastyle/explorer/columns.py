@@ -37,22 +37,29 @@ Colours = Mapping[str, tuple[str, str]]
 
 @dataclass(frozen=True)
 class Mark:
-    """How adapters of a role are drawn: Plotly's symbols in 2D and 3D, and the legend's outline."""
+    """How adapters of a role are drawn: Plotly's symbols in 2D and 3D, which has fewer.
+
+    The legend draws their outlines, empty where a symbol's name ends in `-open`.
+    """
 
     flat: str
     solid: str
     outline: str
+    solid_outline: str
     scale: float = 1.0
 
 
+_CIRCLE, _SQUARE, _DIAMOND = OUTLINES["circle"], OUTLINES["square"], OUTLINES["diamond"]
+_CROSS, _TURNED = OUTLINES["cross"], "M0,6L5.4,-4H-5.4Z"
+_SPARK = "M0,-7L2,-2L7,0L2,2L0,7L-2,2L-7,0L-2,-2Z"
 MARKS: Mapping[str, Mark] = {
-    Role.TRAIN.value: Mark("circle", "circle", OUTLINES["circle"]),
-    Role.VAL.value: Mark("square", "square", OUTLINES["square"]),
-    Role.TEST.value: Mark("triangle-up", "diamond", OUTLINES["triangle"], 1.15),
-    Role.QUERY_CALIBRATION.value: Mark("cross", "square-open", OUTLINES["cross"]),
-    Role.QUERY_VAL.value: Mark("triangle-down", "circle-open", "M0,6L5.4,-4H-5.4Z", 1.15),
-    Role.QUERY_TEST.value: Mark("diamond", "diamond-open", OUTLINES["diamond"], 1.1),
-    INGESTED: Mark("star-diamond", "cross", "M0,-7L2,-2L7,0L2,2L0,7L-2,2L-7,0L-2,-2Z", 1.6),
+    Role.TRAIN.value: Mark("circle", "circle", _CIRCLE, _CIRCLE),
+    Role.VAL.value: Mark("square", "square", _SQUARE, _SQUARE),
+    Role.TEST.value: Mark("triangle-up", "diamond", OUTLINES["triangle"], _DIAMOND, 1.15),
+    Role.QUERY_CALIBRATION.value: Mark("cross", "square-open", _CROSS, _SQUARE),
+    Role.QUERY_VAL.value: Mark("triangle-down", "circle-open", _TURNED, _CIRCLE, 1.15),
+    Role.QUERY_TEST.value: Mark("diamond", "diamond-open", _DIAMOND, _DIAMOND, 1.1),
+    INGESTED: Mark("star-diamond", "cross", _SPARK, _CROSS, 1.6),
 }
 FROM_ELSEWHERE = "from elsewhere"
 
@@ -102,7 +109,7 @@ def _value(key: str, value: str, colour: tuple[str, str]) -> dict[str, Any]:
         "name": KIND_NAMES.get(value, FROM_ELSEWHERE),
         "colour": colour,
         "symbol": (mark.flat, mark.solid),
-        "outline": mark.outline,
+        "outline": (mark.outline, mark.solid_outline),
         "scale": mark.scale,
         # Queries are there to measure the run.
         "hidden": value.startswith("query"),

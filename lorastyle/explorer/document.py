@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lorastyle.explorer.columns import codes_of, columns_of
@@ -36,6 +37,7 @@ def document(
                 "note": NOTES[space.task],
                 "k": int(space.scores.shape[1]),
                 "n_compared": space.n_compared,
+                "n_placed": int(np.isfinite(space.scores[:, 0]).sum()),
                 "explained": [round(share, 5) for share in space.explained],
             }
             for space in spaces

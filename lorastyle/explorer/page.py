@@ -11,7 +11,7 @@ from lorastyle.report.page import THEME_ICON
 from lorastyle.report.pages import asset, plain_colours
 
 SCRIPTS = (
-    *("files.js", "geometry.js", "state.js", "view.js", "figure.js"),
+    *("files.js", "geometry.js", "state.js", "view.js", "figure.js", "names.js"),
     *("panels.js", "controls.js", "pointer.js", "main.js"),
 )
 # The browser itself then refuses whatever would leave the page. Plotly's WebGL plots compile
@@ -19,6 +19,11 @@ SCRIPTS = (
 _POLICY = (
     "default-src 'none'; img-src data: blob:{beside}; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline' 'unsafe-eval'{beside}; base-uri 'none'; form-action 'none'"
+)
+PLOT_KEYS = (
+    "Arrow keys go from adapter to adapter, Enter to what is known of it. Shift and an arrow list "
+    "an area that begins at the adapter and grows that way; in 3D they turn the plot. Plus and "
+    "minus zoom, Escape lets go."
 )
 BESIDE = " 'self' file:"
 """Added to the policy of a page that lies in a folder: scripts and pictures beside it."""
@@ -59,6 +64,7 @@ def _head(name: str, beside: str) -> Markup:
 def _header(name: str, report: str | None) -> Markup:
     return tag(
         "header",
+        tag("button", "Go to the plot", type="button", id="skip"),
         tag(
             "div",
             tag("p", "lorastyle explorer", class_="eyebrow"),
@@ -74,6 +80,7 @@ def _controls() -> Markup:
     search = tag("input", type="search", id="search", placeholder="Artist or adapter")
     return tag(
         "section",
+        tag("h2", "What is shown", id="controls-title", class_="unseen"),
         tag(
             "div",
             tag("label", tag("span", "Search", class_="head"), search),
@@ -91,14 +98,14 @@ def _controls() -> Markup:
             _head_of(
                 tag("h3", id="legend-title"),
                 tag("button", "all", type="button", id="legend-all", aria_label="Show all"),
-                tag("button", "none", type="button", id="legend-none", aria_label="Hide all"),
+                tag("button", "none", type="button", id="legend-none", aria_label="Show none"),
             ),
             tag("ul", id="legend", class_="values"),
             tag("p", id="legend-more", class_="hint"),
             id="legend-box",
         ),
         id="controls",
-        aria_label="What is shown",
+        aria_labelledby="controls-title",
     )
 
 
@@ -120,6 +127,7 @@ def _axes() -> Markup:
         "div",
         chosen("Style space", "space"),
         tag("p", id="space-note", class_="hint"),
+        tag("button", type="button", id="space-other", class_="plain", hidden=True),
         tag("div", dims, class_="dims", role="radiogroup", aria_label="Dimensions"),
         tag("div", axis("across", "x"), axis("up", "y"), axis("deep", "z"), class_="axes"),
         chosen("Colour by", "colour"),
@@ -146,32 +154,39 @@ def _head_of(*children: Markup) -> Markup:
 
 
 def _stage() -> Markup:
-    def tool(label: str, name: str, title: str) -> Markup:
-        return tag("button", label, type="button", id=name, title=title, aria_label=title)
+    def tool(label: str, name: str, title: str, named: str | None = None) -> Markup:
+        return tag("button", label, type="button", id=name, title=title, aria_label=named)
 
     tools = tag(
         "div",
         tool("Move", "tool-pan", "Drag moves the plot"),
         tool("Box", "tool-select", "Drag selects a rectangle"),
         tool("Lasso", "tool-lasso", "Drag selects an area"),
-        tool("+", "nearer", "Nearer"),
-        tool("−", "farther", "Farther"),
+        tool("+", "nearer", "Nearer", "Nearer"),
+        tool("−", "farther", "Farther", "Farther"),
         tool("Fit", "fit", "Show all again"),
         class_="tools",
-        role="toolbar",
-        aria_label="Plot",
+        role="group",
+        aria_label="Of the plot",
     )
     return tag(
         "section",
         tools,
-        tag("div", id="plot"),
+        tag(
+            "div",
+            id="plot",
+            tabindex=0,
+            role="application",
+            aria_label="Plot",
+            aria_describedby="plot-keys",
+        ),
+        tag("div", id="names", aria_hidden="true"),
         tag("div", id="tip", hidden=True),
-        tag("p", "Loading …", id="loading"),
+        tag("p", "Loading …", id="loading", role="status"),
+        tag("p", PLOT_KEYS, id="plot-keys", class_="unseen"),
         tag("noscript", "The explorer needs JavaScript; it asks the network for nothing."),
         id="stage",
-        tabindex=0,
-        role="application",
-        aria_label="Plot",
+        aria_label="Plot of the adapters",
     )
 
 
@@ -183,10 +198,10 @@ def _details(about: str) -> Markup:
         tag(
             "p",
             "Click one for its training images and nearest neighbours; draw a box or a lasso to "
-            "list an area. On the keyboard: search, or go to the plot and use the arrow keys. The "
-            "page’s address holds what you see.",
+            "list an area. The page’s address holds what you see.",
             class_="hint",
         ),
+        tag("p", "On the keyboard: search, or go to the plot. ", PLOT_KEYS, class_="hint"),
         id="welcome",
     )
     return tag(

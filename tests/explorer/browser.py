@@ -189,10 +189,13 @@ class Browser:
         x, y = (float(value) for value in at)
         self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **held)
 
-    def press(self, key: str) -> None:
-        text = {"text": "\r"} if key == "Enter" else {}
-        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **text)
-        self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
+    def press(self, key: str, *, shift: bool = False) -> None:
+        event = {"key": key, "code": key, "modifiers": 8 if shift else 0}
+        if key == "Tab":
+            event["windowsVirtualKeyCode"] = 9
+        text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", **event, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def type(self, text: str) -> None:
         self.send("Input.insertText", text=text)

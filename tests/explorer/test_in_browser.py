@@ -2,13 +2,15 @@
 
 import json
 import time
-from itertools import count
+from itertools import combinations, count, pairwise
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 
+from lorastyle.explorer.columns import MARKS
 from lorastyle.explorer.writing import write_explorer
+from lorastyle.report.palette import PAPER
 from tests.explorer.conftest import HOSTILE, N_COMPARED
 
 SHOWN_ROLES = ("train", "val", "test", "ingested")
@@ -34,6 +36,7 @@ def tab(browser, page):
     """The browser with a page open as `tab(fragment)`; at the end nothing may have gone wrong."""
 
     def show(fragment="", *, anew=False):
+        browser.move(0, 0)  # or what an earlier test pointed at covers marks
         if anew or not browser.evaluate("location.href").startswith(page):
             browser.open(f"{page}#{fragment}")
             browser.wait("document.getElementById('loading').hidden")
@@ -275,10 +278,20 @@ def test_colours_follow_the_column_and_kinds_keep_their_own_symbols(tab, content
     assert all(len(found) == 1 for found in by_genre.values())
     assert len(set.union(*by_genre.values())) == len(by_genre) == 4
     for dims in (2, 3):
-        symbols = tab(f"dims={dims}").evaluate(
-            "lorastyle.drawn.filter(t => t.rows).map(t => t.marker.symbol)"
-        )
+        browser = tab(f"dims={dims}")
+        symbols = browser.evaluate("lorastyle.drawn.filter(t => t.rows).map(t => t.marker.symbol)")
         assert len(set(symbols)) == len(symbols) == len(SHOWN_ROLES)
+        # The legend draws what the plot has: an open mark empty, and no two alike.
+        legend = browser.evaluate(
+            "[...document.querySelectorAll('#kinds button[data-value]')].map(b =>"
+            " [b.dataset.value, b.querySelector('path').getAttribute('d'),"
+            " getComputedStyle(b.querySelector('path')).fill === 'none'])"
+        )
+        assert len({(outline, is_open) for _, outline, is_open in legend}) == len(legend) == 5
+        for role, outline, is_open in legend:
+            mark = MARKS[role]
+            assert outline == (mark.outline, mark.solid_outline)[dims - 2]
+            assert is_open == (mark.flat, mark.solid)[dims - 2].endswith("-open")
 
 
 def test_hulls_go_round_every_adapter_of_a_group_and_centroids_are_means(tab, content):
@@ -372,17 +385,17 @@ def test_hostile_names_are_text_wherever_they_show(tab, content):
         "document.getElementById('picked').textContent"
     )
     browser = tab("colour=artist")
-    names = "[...document.querySelectorAll('#plot .annotation-text')].map(t => t.textContent)"
+    names = "[...document.querySelectorAll('#names span')].map(t => t.textContent)"
     assert HOSTILE.replace("_", " ")[:39] + "…" in browser.evaluate(names)
     browser = tab("colour=artist&dims=3&hulls=1")
     # Only the page's own pictures: none that a name brought along.
     assert browser.evaluate("[...document.images].every(i => i.src.startsWith('data:image/jpeg'))")
-    assert browser.evaluate("document.querySelectorAll('script:not([type])').length") == 10
+    assert browser.evaluate("document.querySelectorAll('script:not([type])').length") == 11
 
 
 def test_the_keyboard_goes_from_adapter_to_adapter(tab, content):
     browser = tab()
-    browser.evaluate("document.getElementById('stage').focus()")
+    browser.evaluate("document.getElementById('plot').focus()")
     after(browser, lambda: browser.press("ArrowRight"))
     first = browser.evaluate("lorastyle.view.pick")
     scores = content.spaces[0].scores
@@ -393,6 +406,254 @@ def test_the_keyboard_goes_from_adapter_to_adapter(tab, content):
     assert said.startswith(content.adapters["adapter_id"][second])
     after(browser, lambda: browser.press("Escape"))
     assert browser.evaluate("document.getElementById('picked').hidden")
+
+
+def shown_names(browser):
+    """Names on the plot and their boxes in the window: left, top, right, bottom."""
+    return browser.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('#names span:not([hidden])')].map(s => {"
+        " const b = s.getBoundingClientRect();"
+        " return [s.textContent, [b.left, b.top, b.right, b.bottom]]; }))"
+    )
+
+
+def box_of(browser, part):
+    """Left, top, right and bottom of an element in the window."""
+    return browser.evaluate(
+        f"(() => {{ const b = document.getElementById('{part}').getBoundingClientRect();"
+        " return [b.left, b.top, b.right, b.bottom]; })()"
+    )
+
+
+def eye(browser):
+    """Where the reader of a 3D plot stands."""
+    found = browser.evaluate(
+        "document.getElementById('plot')._fullLayout.scene._scene.getCamera().eye"
+    )
+    return np.array([found[axis] for axis in "xyz"])
+
+
+def apart(boxes):
+    """No two of these boxes overlap."""
+    return all(
+        one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        for one, other in combinations(boxes, 2)
+    )
+
+
+def on_plot(browser, key, **held):
+    """Press a key on the plot and wait for two frames: what a frame changes is then there."""
+    browser.evaluate("document.getElementById('plot').focus()")
+    browser.press(key, **held)
+    browser.evaluate("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_names_of_centres_never_overlap_and_more_find_room_from_nearer(
+    browser, make_content, tmp_path, dims
+):
+    content = make_content(60)
+    browser.open(f"{write_explorer(content, tmp_path / 'page.html').page.as_uri()}#dims={dims}")
+    browser.wait("Boolean(document.querySelector('#names span:not([hidden])'))")
+    named = set()
+    for key, shift in (("", False), *[("ArrowRight", dims == 3)] * 3, ("+", False), ("+", False)):
+        if key:
+            on_plot(browser, key, shift=shift)
+        plot, names = box_of(browser, "plot"), shown_names(browser)
+        assert len(names) > 3 and apart(names.values())
+        for left, top, right, bottom in names.values():
+            assert left >= plot[0] and top >= plot[1] and right <= plot[2] and bottom <= plot[3]
+        named |= names.keys()
+        # Who was chosen by an arrow key has a name whatever lies there.
+        pick = browser.evaluate("lorastyle.view.pick")
+        assert pick < 0 or content.adapters["adapter_id"][pick] in names
+    # Some had no room at first, and none is a stranger's.
+    artists = {name.replace("_", " ") for name in content.adapters["artist"]} - {"unlabelled"}
+    labels = {name if len(name) <= 40 else f"{name[:39]}…" for name in artists}
+    ids = set(content.adapters["adapter_id"])
+    assert named - ids <= labels and len(names) < len(labels)
+    assert browser.complaints() == []
+
+
+def test_a_name_goes_with_its_mark_when_the_plot_is_turned(tab, content):
+    # One adapter alone, which is its own centre: its pixels are where the name belongs.
+    browser = tab("dims=3&only=artist:rembrandt&only=role:val&hulls=0")
+    before = eye(browser)
+    for step in range(4):
+        if step:
+            on_plot(browser, "ArrowLeft", shift=True)
+        (box,) = shown_names(browser).values()
+        mark = _coloured(browser, "rembrandt")
+        assert abs((box[0] + box[2]) / 2 - mark[0]) < 3
+        assert 10 < mark[1] - (box[1] + box[3]) / 2 < 24
+    assert np.linalg.norm(eye(browser)) == pytest.approx(np.linalg.norm(before))
+    assert np.linalg.norm(eye(browser) - before) > 1
+
+
+def _coloured(browser, artist):
+    """The middle, in the window, of the plot's pixels of an artist's colour."""
+    colour = browser.evaluate(
+        f"lorastyle.view.column.values.find(v => v.value === '{artist}').colour[0]"
+    )
+    rgb = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    left = browser.evaluate("document.getElementById('plot').getBoundingClientRect().left")
+    picture = np.asarray(browser.picture().convert("RGB"), int)
+    rows, columns = np.nonzero(np.abs(picture - rgb).max(axis=2) <= 6)
+    on_the_plot = columns > left
+    assert on_the_plot.sum() > 20
+    return np.median(columns[on_the_plot]), np.median(rows[on_the_plot])
+
+
+def test_what_was_turned_or_zoomed_stays_when_it_is_drawn_anew(tab):
+    browser = tab("dims=3")
+    on_plot(browser, "ArrowUp", shift=True)
+    on_plot(browser, "+")
+    turned = eye(browser)
+    press_button(browser, "#hulls")
+    np.testing.assert_allclose(eye(browser), turned, atol=1e-6)
+    press_button(browser, "#fit")
+    assert np.linalg.norm(eye(browser) - turned) > 0.1
+    press_button(browser, "#hulls")
+
+
+def test_shift_and_arrows_list_an_area_that_begins_at_the_adapter(tab, content):
+    browser = tab("pick=rembrandt-train-0")
+    browser.evaluate("document.getElementById('plot').focus()")
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp"):
+        after(browser, lambda key=key: browser.press(key, shift=True))
+    corners = np.array(browser.evaluate("lorastyle.view.state.area"))
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    rows = shown_rows(content)
+    places = content.spaces[0].scores[rows][:, [0, 1]]
+    inside = rows[((places > low) & (places < high)).all(axis=1)]
+    assert browser.evaluate(ADAPTERS.format("#area-list")) == [
+        content.adapters["adapter_id"][row] for row in inside
+    ]
+    start = content.spaces[0].scores[content.adapters["adapter_id"] == "rembrandt-train-0"][0, :2]
+    # It grew to the right and up, by twice as much to the right.
+    assert (high - start > start - low).all()
+    spans = browser.evaluate(
+        "['xaxis', 'yaxis'].map(name => document.getElementById('plot')._fullLayout[name].range)"
+    )
+    grown = (high - start) - (start - low)
+    np.testing.assert_allclose(
+        grown, [(b - a) * n / 20 for (a, b), n in zip(spans, (2, 1), strict=True)], 1e-4
+    )
+    said = browser.evaluate("document.getElementById('said').textContent")
+    number = f"{len(inside)} adapter" + ("" if len(inside) == 1 else "s")
+    assert said.startswith(f"{number} in the area; rembrandt-train-0")
+    # Escape lets go of the area, then of the adapter.
+    after(browser, lambda: browser.press("Escape"))
+    assert browser.evaluate("lorastyle.view.area") is None
+    assert browser.evaluate("lorastyle.view.pick") >= 0
+    after(browser, lambda: browser.press("Escape"))
+    assert browser.evaluate("lorastyle.view.pick") == -1
+
+
+def test_keys_lead_from_the_top_to_the_plot_to_an_adapter_and_back(tab, content):
+    browser = tab(anew=True)
+    focused = "document.activeElement.id"
+    browser.press("Tab")
+    assert browser.evaluate(focused) == "skip"
+    browser.press("Enter")
+    assert browser.evaluate(focused) == "plot"
+    after(browser, lambda: browser.press("ArrowRight"))
+    browser.press("Enter")
+    assert browser.evaluate(focused) == "picked"
+    browser.press("Tab")
+    assert browser.evaluate("document.activeElement.className") == "close"
+    after(browser, lambda: browser.press("Escape"))
+    assert browser.evaluate(focused) == "plot"
+    assert browser.evaluate("document.getElementById('picked').hidden")
+    # On the plot's own buttons arrow keys choose nothing.
+    browser.evaluate("document.getElementById('tool-pan').focus()")
+    browser.press("ArrowRight")
+    assert browser.evaluate("lorastyle.view.pick") == -1
+
+
+def test_reading_order_is_that_of_the_page(tab, browser):
+    order = "[...document.querySelectorAll('main > *')].map(part => part.id)"
+    try:
+        for width, wanted in (
+            (1280, ["controls", "stage", "details"]),
+            (900, ["stage", "controls", "details"]),
+            (390, ["stage", "details", "controls"]),
+        ):
+            browser.resize(width, 800)
+            assert tab(anew=True).evaluate(order) == wanted
+            # From above down, and in a row from left to right.
+            places = browser.evaluate(
+                "[...document.querySelectorAll('main > *')].map(part => {"
+                " const b = part.getBoundingClientRect(); return [Math.round(b.top), b.left]; })"
+            )
+            assert places == sorted(places)
+    finally:
+        browser.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_search_says_how_many_it_does_not_show(tab):
+    note = "document.getElementById('found-count').textContent"
+    assert tab("q=stranger").evaluate(note) == "1 adapter matches"
+    text = tab("q=stranger&space=clustering/factors/feed_forward").evaluate(note)
+    assert text == "0 adapters match; 1 more is hidden or without a place here"
+
+
+def test_a_space_that_lacks_adapters_leads_to_one_that_has_them(tab, content):
+    browser = tab("space=clustering/factors/feed_forward&pick=stranger")
+    said = browser.evaluate("document.getElementById('said').textContent")
+    assert said == "stranger, which has no place in this space"
+    button = "document.getElementById('space-other')"
+    assert browser.evaluate(f"{button}.textContent") == f"See them in {content.spaces[0].name}"
+    press_button(browser, "#space-other")
+    assert browser.evaluate("lorastyle.view.space.key") == content.spaces[0].key
+    assert browser.evaluate("lorastyle.view.placed") and browser.evaluate(f"{button}.hidden")
+
+
+def test_what_does_not_match_fades_towards_the_page_in_three_dimensions(tab, content):
+    browser = tab("dims=3&q=rembrandt")
+    colours = browser.evaluate(
+        "lorastyle.drawn.filter(t => t.rows).flatMap(t => t.rows.map((row, i) =>"
+        " [row, t.marker.color[i]]))"
+    )
+    paper = np.array([int(PAPER["light"][place : place + 2], 16) for place in (1, 3, 5)])
+    for row, colour in colours:
+        # Opaque: marks in 3D that others shine through are drawn in any order.
+        assert len(colour) == 7
+        away = np.abs([int(colour[p : p + 2], 16) for p in (1, 3, 5)] - paper).max()
+        assert (away > 60) == (content.adapters["artist"][row] == "rembrandt")
+
+
+def test_pointing_at_a_centre_names_its_group(tab, content):
+    browser = tab("only=role:train")
+    artists = content.adapters["artist"].to_numpy()
+    rows = np.flatnonzero((content.adapters["role"] == "train") & (artists == "rembrandt"))
+    x, y = content.spaces[0].scores[rows][:, :2].astype(float).mean(axis=0)
+    at = browser.evaluate(
+        "(() => { const p = document.getElementById('plot'), l = p._fullLayout;"
+        " const b = p.getBoundingClientRect();"
+        f" return [b.left + l.xaxis._offset + l.xaxis.d2p({x}),"
+        f" b.top + l.yaxis._offset + l.yaxis.d2p({y})]; }})()"
+    )
+    browser.move(at[0] + 30, at[1])
+    browser.move(*at)
+    browser.wait("document.getElementById('tip').textContent === 'rembrandtcentre of 4 adapters'")
+
+
+def test_headings_go_down_step_by_step_and_names_hold_what_is_read(tab):
+    browser = tab("pick=stranger&q=monet")
+    levels = browser.evaluate(
+        "[...document.querySelectorAll('h1,h2,h3,h4')].filter(h => h.checkVisibility())"
+        ".map(h => Number(h.tagName[1]))"
+    )
+    assert levels[0] == 1 and len(levels) > 4
+    assert all(lower - upper <= 1 for upper, lower in pairwise(levels))
+    # Who speaks to a page says what it shows; signs have a word of their own.
+    named = browser.evaluate(
+        "[...document.querySelectorAll('button[aria-label]')]"
+        ".map(b => [b.ariaLabel.toLowerCase(), b.textContent.toLowerCase()])"
+    )
+    assert len(named) > 10
+    assert all(text in label for label, text in named if text not in "+−×")
 
 
 def test_lists_that_are_made_anew_keep_the_focus(tab, content):
@@ -456,6 +717,13 @@ def test_without_webgl_it_draws_in_two_dimensions(browser, page, content, n_prom
         assert browser.evaluate("lorastyle.view.pick") == row
     finally:
         browser.send("Page.removeScriptToEvaluateOnNewDocument", **added)
+
+
+def test_however_long_its_name_a_run_leaves_the_plot_its_place(tab):
+    opened = tab()
+    _, top, _, bottom = box_of(opened, "plot")
+    height = opened.evaluate("innerHeight")
+    assert top < bottom <= height == opened.evaluate("document.documentElement.scrollHeight")
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(tab, browser):

@@ -9,8 +9,17 @@ lorastyle.makeControls = (app) => {
     select.replaceChildren(...list.map(([value, text]) => Object.assign(document.createElement("option"), { value, textContent: text })));
   }
 
+  // The first space that places most, preferably for the same task; -1 where this one does.
+  function roomier(index) {
+    const one = data.spaces[index];
+    const places = (list) => Math.max(one.n_placed, ...list.map((space) => space.n_placed));
+    const same = data.spaces.filter(({ task }) => task === one.task);
+    const among = places(same) > one.n_placed ? same : data.spaces, most = places(among);
+    return most > one.n_placed ? data.spaces.indexOf(among.find((space) => space.n_placed === most)) : -1;
+  }
+
   function sync() {
-    const { state, view } = app, { k, scores, note } = view.space;
+    const { state, view } = app, { k, note } = view.space;
     const components = Array.from({ length: k }, (_, i) => [i, `${i + 1}`]);
     AXES.forEach((name, i) => {
       if (byId(name).options.length !== k) options(byId(name), components);
@@ -25,8 +34,11 @@ lorastyle.makeControls = (app) => {
     byId("gl-note").hidden = app.gl;
     byId("z-label").hidden = state.dims === 2;
     if (document.activeElement !== byId("search")) byId("search").value = state.query;
-    const outside = data.adapters.id.filter((_, row) => Number.isNaN(scores[row * k])).length;
+    const outside = data.adapters.id.length - view.space.n_placed;
     byId("space-note").textContent = note + (outside ? ` ${outside.toLocaleString("en")} of the adapters have no place in it.` : "");
+    const larger = roomier(state.space);
+    byId("space-other").hidden = larger < 0;
+    byId("space-other").textContent = larger < 0 ? "" : `See them in ${data.spaces[larger].name}`;
     for (const name of TOOLS) {
       byId(`tool-${name}`).setAttribute("aria-pressed", String(app.tool === name && state.dims === 2));
       byId(`tool-${name}`).disabled = state.dims === 3;
@@ -68,6 +80,7 @@ lorastyle.makeControls = (app) => {
 
   function listenToButtons() {
     const hide = (values) => app.change({ hidden: { ...app.state.hidden, [app.state.colour]: new Set(values) } });
+    byId("space-other").addEventListener("click", () => app.change({ space: roomier(app.state.space) }));
     byId("legend-all").addEventListener("click", () => hide([]));
     byId("legend-none").addEventListener("click", () => hide(app.view.column.values.keys()));
     byId("theme").addEventListener("click", () => app.change({ theme: app.view.theme.name === "dark" ? "light" : "dark" }));
@@ -76,6 +89,16 @@ lorastyle.makeControls = (app) => {
     byId("fit").addEventListener("click", () => { app.reset++; app.draw(); });
   }
 
+  // Reading and Tab follow what is seen: on a narrow page the plot is first, and on a narrower one
+  // what is known of an adapter comes before what is shown.
+  function inReadingOrder() {
+    const order = narrower.matches ? ["stage", "details", "controls"] : narrow.matches ? ["stage", "controls", "details"] : ["controls", "stage", "details"];
+    document.querySelector("main").append(...order.map(byId));
+  }
+  const narrow = matchMedia("(max-width: 1080px)"), narrower = matchMedia("(max-width: 700px)");
+  for (const width of [narrow, narrower]) width.addEventListener("change", inReadingOrder);
+
+  inReadingOrder();
   listenToSearch();
   listenToFields();
   listenToButtons();

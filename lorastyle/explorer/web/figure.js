@@ -2,10 +2,8 @@
 // From the state to what Plotly draws: traces, layout, and which row each mark is.
 lorastyle.makeFigure = (data) => {
   const { centroid } = lorastyle.geometry;
-  const MOST_HULLS = 60, MOST_NAMES = 40;
+  const MOST_HULLS = 60;
   const roles = data.columns.find((column) => column.key === "role");
-  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const shorter = (text) => (text.length > 40 ? `${text.slice(0, 39)}…` : text);
 
   function figure(view) {
     const { state, space, rows, theme } = view;
@@ -18,19 +16,18 @@ lorastyle.makeFigure = (data) => {
       marker: {
         symbol: roles.values[role].symbol[state.dims - 2],
         size: size(view) * roles.values[role].scale, color: colours(view, list),
-        line: { width: rows.length > 20000 ? 0 : 0.6, color: theme.paper },
+        // Of crosses in 3D inner edges would show.
+        line: { width: rows.length > 20000 || roles.values[role].symbol[state.dims - 2] === "cross" && !flat ? 0 : 0.6, color: theme.paper },
       },
     }));
     const traces = [...marks, ...links(view, type, at), ...rings(view, type, at)];
-    const annotations = [];
-    const centres = state.centroids ? groups.map((group) => ({ ...group, at: centre(view, group) })) : [];
+    const centres = state.centroids ? groups.map((group) => ({ ...group, at: centre(view, group).slice(0, state.dims) })) : [];
     if (centres.length) traces.push(stars(view, type, centres));
-    if (centres.length <= MOST_NAMES) annotations.push(...labels(view, centres));
     const hulls = state.hulls && groups.length <= MOST_HULLS ? groups.filter(({ list }) => list.length > state.dims) : [];
     if (!flat) traces.push(...hulls.map((group) => mesh(view, group)));
     const shapes = flat ? hulls.map((group) => outline(view, group)) : [];
     if (flat && state.area) shapes.push(area(state.area, theme));
-    return { traces, layout: layout(view, annotations, shapes), n_hulls: hulls.length, n_groups: groups.length };
+    return { traces, layout: layout(view, shapes), names: names(view, centres), n_hulls: hulls.length, n_groups: groups.length };
   }
 
   function place({ scores, k }, state, list) {
@@ -44,7 +41,7 @@ lorastyle.makeFigure = (data) => {
   }
 
   const size = ({ rows, state, narrow }) => {
-    const usual = rows.length > 20000 ? 3 : rows.length > 3000 ? 5 : state.dims === 2 ? 9 : 4.5;
+    const usual = rows.length > 20000 ? 3 : rows.length > 3000 ? 5 : state.dims === 2 ? 9 : 4.2;
     return narrow ? Math.max(3, 0.72 * usual) : usual;
   };
 
@@ -59,10 +56,18 @@ lorastyle.makeFigure = (data) => {
     return [...lists].sort((a, b) => a[0] - b[0]).map(([role, list]) => ({ role, list }));
   }
 
-  function colours({ column, theme, lit }, list) {
+  function colours({ column, theme, lit, state }, list) {
     const whole = column.values.map((value) => value.colour[theme.number]);
+    // In 3D marks that let others through are drawn in any order, and shine: mixed with the paper instead.
+    const faded = whole.map((colour) => (state.dims === 2 ? `${colour}26` : mixed(colour, theme.paper, 0.15)));
     const codes = data.adapters[column.key];
-    return list.map((row) => (lit && !lit.has(row) ? `${whole[codes[row]]}26` : whole[codes[row]]));
+    return list.map((row) => (lit && !lit.has(row) ? faded : whole)[codes[row]]);
+  }
+
+  // `share` of one #rrggbb in another.
+  function mixed(one, other, share) {
+    const parts = [1, 3, 5].map((i) => [one, other].map((colour) => parseInt(colour.slice(i, i + 2), 16)));
+    return `#${parts.map(([a, b]) => Math.round(share * a + (1 - share) * b).toString(16).padStart(2, "0")).join("")}`;
   }
 
   function groupsOf({ column, rows }) {
@@ -83,29 +88,17 @@ lorastyle.makeFigure = (data) => {
       symbol: state.dims === 2 ? "star" : "diamond", size: state.dims === 2 ? 15 : 8,
       color: centres.map((group) => group.value.colour[theme.number]), line: { width: 1.3, color: theme.ink },
     };
-    return { type, mode: "markers", x, y, ...(state.dims === 3 && { z }), marker, hoverinfo: "none", part: "centroids" };
+    return { type, mode: "markers", x, y, ...(state.dims === 3 && { z }), marker, hoverinfo: "none", part: "centroids", centres };
   }
 
-  // Names of centres, each on the side of its star where it lies over the fewest others.
-  function labels({ theme, state, pixels }, centres) {
-    const placed = [];
-    const halo = [[1, 0], [-1, 0], [0, 1], [0, -1]].map(([x, y]) => `${2 * x}px ${2 * y}px 2px ${theme.paper}`).join(",");
-    return centres.map(({ value, at: [x, y, z] }) => {
-      const name = shorter(value.name), half = 3.3 * name.length;
-      const sides = state.dims === 2 ? [[0, 18], [0, -18], [half + 13, 0], [-half - 13, 0], [0, 32], [0, -32]] : [[0, 15]];
-      const boxes = sides.map(([right, up]) => [x * pixels[0] + right, y * pixels[1] + up, half, right, up]);
-      const cost = (box) => placed.reduce((sum, other) => sum + overlap(box, other), 0);
-      const best = boxes.reduce((least, box) => (cost(box) < cost(least) ? box : least));
-      placed.push(best, [x * pixels[0], y * pixels[1], 9]);
-      const font = { size: 11.5, color: theme.ink, shadow: halo };
-      const made = { x, y, showarrow: false, xshift: best[3], yshift: best[4], text: escaped(name), font };
-      return state.dims === 2 ? made : { ...made, z };
-    });
+  // For names.js: the chosen adapter has its name, and its group goes before the others.
+  function names({ column, pick, space: { scores, k }, state }, centres) {
+    const own = pick < 0 ? null : column.values[data.adapters[column.key][pick]];
+    const groups = centres.map(({ value, list, at }) => ({ key: `${column.key}/${value.value}`, name: value.name, n: list.length, first: value === own, at }));
+    if (pick < 0) return groups;
+    const at = state.axes.slice(0, state.dims).map((axis) => scores[pick * k + axis]);
+    return [{ key: "pick", name: data.adapters.id[pick], n: 1, first: true, at }, ...groups];
   }
-
-  // Area that two labels share, in square pixels; each is 14 high.
-  const overlap = ([x, y, half], [a, b, other]) =>
-    Math.max(0, half + other - Math.abs(x - a)) * Math.max(0, 14 - Math.abs(y - b));
 
   function links({ space, state, pick, neighbours, theme }, type) {
     if (pick < 0) return [];
@@ -127,7 +120,7 @@ lorastyle.makeFigure = (data) => {
     });
     const grown = state.dims === 2 ? 1 : 0.8;
     return [
-      ring(neighbours.map(({ row }) => row), "neighbours", (size(view) + 7) * grown, 1.5, theme.ink),
+      ring(neighbours.map(({ row }) => row), "neighbours", (size(view) + 7) * grown, state.dims === 2 ? 1.5 : 0.8, theme.ink),
       ring([pick], "pick", (size(view) + 12) * grown, 3, theme.accent),
     ];
   }
@@ -152,7 +145,7 @@ lorastyle.makeFigure = (data) => {
     return { type: "path", path, line: { color: theme.accent, width: 1.4, dash: "dot" }, fillcolor: `${theme.accent}12` };
   }
 
-  function layout(view, annotations, shapes) {
+  function layout(view, shapes) {
     const { state, space, theme } = view;
     const title = (i) => {
       const share = (100 * space.explained[state.axes[i]]).toFixed(1);
@@ -172,12 +165,14 @@ lorastyle.makeFigure = (data) => {
     };
     if (state.dims === 2) {
       const together = state.equal ? { scaleanchor: "x", scaleratio: 1 } : {};
-      return { ...common, xaxis: axis(0), yaxis: { ...axis(1), ...together }, dragmode: view.tool, annotations, shapes };
+      return { ...common, xaxis: axis(0), yaxis: { ...axis(1), ...together }, dragmode: view.tool, shapes };
     }
+    // A plot that is higher than wide is seen from farther, or its sides are cut off.
+    const away = Math.max(1.15, (view.narrow ? 1.32 : 1.2) * view.upright);
     const scene = {
-      xaxis: { ...axis(0), backgroundcolor: "rgba(0,0,0,0)" }, yaxis: axis(1), zaxis: axis(2), annotations,
+      xaxis: { ...axis(0), backgroundcolor: "rgba(0,0,0,0)" }, yaxis: axis(1), zaxis: axis(2),
       aspectmode: state.equal ? "data" : "cube", dragmode: "orbit",
-      camera: { eye: { x: 1.3, y: 1.3, z: 1 }, center: { x: 0, y: 0, z: -0.12 } },
+      camera: { eye: { x: 1.3 * away, y: 1.3 * away, z: away }, center: { x: 0, y: 0, z: -0.12 } },
     };
     return { ...common, scene, margin: { l: 0, r: 0, t: 0, b: 0 } };
   }

@@ -51,5 +51,25 @@ lorastyle.geometry = (() => {
     return best;
   }
 
-  return { nearest, centroid, inside, towards };
+  // Where a name of `width` by `height` goes by its mark at (x, y): above, below, right or left,
+  // whichever is free first, beginning with side `start`. Boxes are [left, top, right, bottom]; those
+  // of `taken` are not free, nor is what leaves the box `frame`. Null where there is no room.
+  function freeSide({ x, y, width }, height, start, taken, frame) {
+    const aside = width / 2 + 10;
+    const steps = [[0, -17], [0, 17], [aside, 0], [-aside, 0]];
+    for (let turn = 0; turn < steps.length; turn++) {
+      const side = (start + turn) % steps.length, [dx, dy] = steps[side];
+      // Above and below a name may be moved into the frame.
+      const middle = x + dx - width / 2, top = y + dy - height / 2;
+      const left = dx ? middle : Math.max(frame[0], Math.min(middle, frame[2] - width));
+      const box = [left, top, left + width, top + height];
+      const inFrame = left >= frame[0] && top >= frame[1] && box[2] <= frame[2] && box[3] <= frame[3];
+      if (inFrame && !taken.some((other) => overlap(box, other))) return { side, box };
+    }
+    return null;
+  }
+
+  const overlap = (one, other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+
+  return { nearest, centroid, inside, towards, freeSide };
 })();

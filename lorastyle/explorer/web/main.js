@@ -7,7 +7,7 @@
   const CONFIG = { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: false, plotlyServerURL: "" };
   const { read, write, defaults } = lorastyle.makeState(data);
   const look = lorastyle.makeLook(data), figure = lorastyle.makeFigure(data);
-  const plot = byId("plot"), stage = byId("stage");
+  const plot = byId("plot"), names = lorastyle.makeNames(plot, byId("names"));
   const n = data.adapters.id.length;
   const canvas = document.createElement("canvas");
   const app = {
@@ -28,13 +28,22 @@
     const marks = figure({ ...view, gl, tool, reset, selections, pick: view.placed ? view.pick : -1 });
     // Plotly tells what lies under the pointer while it still draws: in terms of the new marks.
     Object.assign(app, { view, drawn: marks.traces });
+    keepCamera(marks.layout);
+    names.show(marks.names);
     await Plotly.react(plot, marks.traces, marks.layout, CONFIG);
     if (gl && plot.querySelector(".no-webgl")) return withoutGl();
     byId("loading").hidden = true;
-    if (!app.listening) pointer.listenToPlot();
+    if (!app.listening) for (const one of [pointer, names]) one.listenToPlot();
+    names.follow();
     app.listening = true;
     describe(marks);
     Object.assign(lorastyle, { view, drawn: marks.traces, ready: mine });
+  }
+
+  // Plotly remembers what was turned with the mouse, not what buttons and keys did.
+  function keepCamera({ scene, uirevision }) {
+    const before = plot._fullLayout && plot._fullLayout.scene;
+    if (scene && before && before._scene && plot.layout.uirevision === uirevision) scene.camera = before._scene.getCamera();
   }
 
   // Where WebGL was promised and then failed: marks are drawn without it, in two dimensions.
@@ -65,16 +74,17 @@
   // from what it led to.
   function keepFocus({ dataset: { key } }) {
     const same = [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key);
-    (same || (app.state.pick >= 0 ? byId("picked") : stage)).focus();
+    (same || (app.state.pick >= 0 ? byId("picked") : plot)).focus();
   }
 
   // For those who do not see the plot; read out when it changes.
   function say() {
-    const { state: { axes, dims }, rows, space, neighbours: [near], pick } = app.view;
+    const { state: { axes, dims }, rows, space, neighbours: [near], pick, placed, area } = app.view;
     const name = (row) => data.adapters.id[row];
     const on = axes.slice(0, dims).map((axis) => axis + 1).join(dims === 2 ? " and " : ", ");
-    stage.setAttribute("aria-label", `Plot: ${rows.length} adapters on components ${on} of ${space.name}. Arrow keys go from one adapter to the next, Escape leaves it.`);
-    const text = pick < 0 ? "" : `${name(pick)}${near ? `, nearest ${name(near.row)} at ${near.distance.toPrecision(3)}` : ""}`;
+    plot.setAttribute("aria-label", `Plot: ${rows.length} adapters on components ${on} of ${space.name}`);
+    const where = !placed ? ", which has no place in this space" : near ? `, nearest ${name(near.row)} at ${near.distance.toPrecision(3)}` : "";
+    const text = [...(area ? [`${panels.adapters(area.length)} in the area`] : []), ...(pick < 0 ? [] : [name(pick) + where])].join("; ");
     if (byId("said").textContent !== text) byId("said").textContent = text;
   }
 

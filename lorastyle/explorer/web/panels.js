@@ -6,6 +6,7 @@ lorastyle.makePanels = (data, actions) => {
   const byId = (id) => document.getElementById(id);
   const roles = data.columns.find((column) => column.key === "role");
   const number = (n) => n.toLocaleString("en");
+  const adapters = (n) => `${number(n)} adapter${n === 1 ? "" : "s"}`;
 
   function element(name, attributes = {}, ...children) {
     const made = document.createElement(name);
@@ -17,14 +18,17 @@ lorastyle.makePanels = (data, actions) => {
     return made;
   }
 
-  function symbol(role, colour) {
+  // The mark of a role as the plot has it, in 2D or 3D.
+  function symbol(role, dims, colour) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", "-8 -8 16 16");
     svg.setAttribute("aria-hidden", "true");
     const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("d", roles.values[role].outline);
+    const { symbol: names, outline } = roles.values[role];
+    path.setAttribute("d", outline[dims - 2]);
     svg.append(path);
-    if (colour) svg.style.fill = colour;
+    svg.classList.toggle("open", names[dims - 2].endsWith("-open"));
+    if (colour) svg.style.color = colour;
     return svg;
   }
 
@@ -49,7 +53,7 @@ lorastyle.makePanels = (data, actions) => {
   function legend(view, counts) {
     const { key, name, values } = view.column;
     const colour = (i) => (key === "role" ? values[i].colour[view.theme.number] : null);
-    byId("kinds").replaceChildren(...roles.values.map((_, i) => toggle(view, "role", i, counts.role[i], symbol(i, colour(i)))));
+    byId("kinds").replaceChildren(...roles.values.map((_, i) => toggle(view, "role", i, counts.role[i], symbol(i, view.state.dims, colour(i)))));
     byId("legend-box").hidden = key === "role";
     if (key === "role") return;
     byId("legend-title").textContent = name;
@@ -62,7 +66,7 @@ lorastyle.makePanels = (data, actions) => {
   function line(view, row, distance = null) {
     const artist = valueOf("artist", row), column = view.column;
     return element("li", {}, element("button", { type: "button", class: "adapter", "data-adapter": data.adapters.id[row], onclick: () => actions.pick(row) },
-      symbol(data.adapters.role[row], column.values[data.adapters[column.key][row]].colour[view.theme.number]),
+      symbol(data.adapters.role[row], view.state.dims, column.values[data.adapters[column.key][row]].colour[view.theme.number]),
       element("span", {}, element("b", {}, data.adapters.id[row]), element("small", {}, `${artist.name} · ${valueOf("role", row).name}`)),
       distance === null ? null : element("data", { value: distance }, distance.toPrecision(3))));
   }
@@ -71,9 +75,10 @@ lorastyle.makePanels = (data, actions) => {
     const box = byId("found");
     const asked = view.state.query !== "";
     box.hidden = !asked;
-    byId("found-count").textContent = asked ? `${number(found.rows.length)} adapters match${found.rows.length > MOST_FOUND ? `, the first ${MOST_FOUND} below` : ""}` : "";
+    const more = found.n_hidden ? `; ${number(found.n_hidden)} more ${found.n_hidden === 1 ? "is" : "are"} hidden or without a place here` : "";
+    byId("found-count").textContent = asked ? `${adapters(found.rows.length)} match${found.rows.length === 1 ? "es" : ""}${found.rows.length > MOST_FOUND ? `, the first ${MOST_FOUND} below` : ""}${more}` : "";
     const names = found.values.slice(0, 8).map(([key, i]) => element("li", {}, element("button",
-      { type: "button", class: "adapter", "data-only": columnOf(key).values[i].value, onclick: () => actions.only(key, i) },
+      { type: "button", class: "adapter", "data-key": `found/${key}/${i}`, "data-only": columnOf(key).values[i].value, onclick: () => actions.only(key, i) },
       dot(columnOf(key).values[i].colour[view.theme.number]), element("span", {}, element("b", {}, columnOf(key).values[i].name),
         element("small", {}, `${columnOf(key).name.toLowerCase()}: show only these`)))));
     box.replaceChildren(...names, ...found.rows.slice(0, MOST_FOUND).map((row) => line(view, row)));
@@ -121,7 +126,7 @@ lorastyle.makePanels = (data, actions) => {
     };
     const more = view.area.length - MOST_LISTED;
     box.replaceChildren(
-      element("header", {}, element("h2", {}, `${number(view.area.length)} adapters in the area`),
+      element("header", {}, element("h2", {}, `${adapters(view.area.length)} in the area`),
         element("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => actions.area(null) }, "×")),
       element("p", {}, element("button", { type: "button", class: "plain", onclick: save }, "Save their names")),
       element("ul", { id: "area-list" }, ...view.area.slice(0, MOST_LISTED).map((row) => line(view, row))),
@@ -129,20 +134,26 @@ lorastyle.makePanels = (data, actions) => {
   }
 
   // What lies under the pointer.
-  function tip(row, x, y, width, height) {
+  function tip(row, centre, x, y, width, height) {
     const box = byId("tip");
-    box.hidden = row < 0;
-    if (row < 0) return;
-    const pictures = data.adapters.pictures[row].slice(0, 3);
-    const unknown = valueOf("artist", row).unlabelled;
-    box.replaceChildren(
-      ...(pictures.length ? [element("div", { class: "works" }, ...pictures.map(picture))] : []),
-      element("b", {}, valueOf("artist", row).name), element("code", {}, data.adapters.id[row]),
-      element("span", {}, [...(unknown ? [] : [valueOf("genre", row).name]), valueOf("role", row).name].join(" · ")));
+    box.hidden = row < 0 && !centre;
+    if (box.hidden) return;
+    if (row >= 0) box.replaceChildren(...ofAdapter(row));
+    else box.replaceChildren(element("b", {}, centre.value.name), element("span", {}, `centre of ${adapters(centre.list.length)}`));
     const left = x + 16 + box.offsetWidth > width ? x - 16 - box.offsetWidth : x + 16;
     const top = Math.min(Math.max(8, y - box.offsetHeight / 2), height - box.offsetHeight - 8);
     box.style.transform = `translate(${Math.max(4, left)}px,${Math.max(4, top)}px)`;
   }
 
-  return { legend, search, details, area, tip, number };
+  function ofAdapter(row) {
+    const pictures = data.adapters.pictures[row].slice(0, 3);
+    const unknown = valueOf("artist", row).unlabelled;
+    return [
+      ...(pictures.length ? [element("div", { class: "works" }, ...pictures.map(picture))] : []),
+      element("b", {}, valueOf("artist", row).name), element("code", {}, data.adapters.id[row]),
+      element("span", {}, [...(unknown ? [] : [valueOf("genre", row).name]), valueOf("role", row).name].join(" · ")),
+    ];
+  }
+
+  return { legend, search, details, area, tip, number, adapters };
 };

@@ -32,32 +32,20 @@ lorastyle.makeLook = (data) => {
 
   function matches(state, rows) {
     const words = state.query.toLowerCase().split(/\s+/).filter(Boolean);
-    if (!words.length) return { rows: [], values: [] };
+    if (!words.length) return { rows: [], values: [], n_hidden: 0 };
     const has = (text) => words.every((word) => text.includes(word));
     const named = columnOf("artist").values.map((value) => `${value.name} ${value.value}`.toLowerCase());
     const values = ["artist", "genre"].flatMap((key) => columnOf(key).values.flatMap((value, i) =>
       !value.unlabelled && has(`${value.name} ${value.value}`.toLowerCase()) ? [[key, i]] : []));
-    return { rows: rows.filter((row) => has(`${data.adapters.id[row].toLowerCase()} ${named[data.adapters.artist[row]]}`)), values };
+    const does = (row) => has(`${data.adapters.id[row].toLowerCase()} ${named[data.adapters.artist[row]]}`);
+    const found = rows.filter(does), all = data.adapters.id.reduce((sum, _, row) => sum + does(row), 0);
+    return { rows: found, values, n_hidden: all - found.length };
   }
 
   function rowsInArea(state, space, rows) {
     if (!state.area || state.dims === 3) return null;
     const [x, y] = state.axes, { scores, k } = space;
     return rows.filter((row) => lorastyle.geometry.inside(state.area, scores[row * k + x], scores[row * k + y]));
-  }
-
-  // Pixels that a step of one takes on each axis when all of `rows` are shown: for labels.
-  function pixelsOf(state, { scores, k }, rows) {
-    const spans = state.axes.slice(0, 2).map((axis) => {
-      let low = Infinity, high = -Infinity;
-      for (const row of rows) {
-        low = Math.min(low, scores[row * k + axis]);
-        high = Math.max(high, scores[row * k + axis]);
-      }
-      return Math.max(high - low, 1e-12);
-    });
-    const plot = byId("plot"), each = [plot.clientWidth / spans[0], plot.clientHeight / spans[1]];
-    return state.equal ? [Math.min(...each), Math.min(...each)] : each;
   }
 
   async function look(state) {
@@ -68,7 +56,7 @@ lorastyle.makeLook = (data) => {
     const lit = area ? new Set(area) : state.query ? new Set(found.rows) : null;
     return {
       state, space, rows, found, area, pick, placed, neighbours, lit, theme: theme(state), column: columnOf(state.colour),
-      pixels: pixelsOf(state, space, rows), narrow: byId("stage").clientWidth < 520,
+      narrow: byId("stage").clientWidth < 520, upright: byId("plot").clientHeight / Math.max(byId("plot").clientWidth, 1),
     };
   }
 
