@@ -222,6 +222,23 @@ def test_in_three_dimensions_a_mark_tells_whose_it_is_and_can_be_clicked(tab, co
     assert browser.evaluate("document.querySelector('#picked code').textContent") == name
 
 
+def test_turning_the_plot_chooses_nobody(tab):
+    # One mark, which stays under the pointer all the while.
+    browser = tab("dims=3&centroids=0&only=artist:rembrandt&only=role:val", anew=True)
+    before, marks = eye(browser), _coloured(browser, "rembrandt")
+    held = {"button": "left", "buttons": 1, "clickCount": 1}
+    # The first that the plot hears of the pointer is that its button is down.
+    browser.send("Input.dispatchMouseEvent", type="mousePressed", x=marks[0], y=marks[1], **held)
+    for step in range(1, 9):
+        x = marks[0] + step
+        browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=marks[1], **held)
+        browser.evaluate("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+    browser.send("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=marks[1], **held)
+    browser.evaluate("new Promise(r => setTimeout(r, 200))")
+    assert np.linalg.norm(eye(browser) - before) > 0.01
+    assert browser.evaluate("lorastyle.view.pick") == -1
+
+
 def _inner(mask):
     """Pixels all of whose neighbours belong to it as well."""
     kept = mask.copy()

@@ -34,7 +34,7 @@ lorastyle.makePointer = (app, panels) => {
     };
     plot.on("plotly_hover", (event) => show(rowOf(event), centreOf(event)));
     plot.on("plotly_unhover", () => show(-1));
-    plot.on("plotly_click", (event) => { if (rowOf(event) >= 0) app.actions.pick(rowOf(event)); });
+    plot.on("plotly_click", (event) => { if (app.state.dims === 2 && rowOf(event) >= 0) app.actions.pick(rowOf(event)); });
     plot.on("plotly_selected", (event) => {
       const corners = polygon(event);
       if (!corners) return;
@@ -49,7 +49,8 @@ lorastyle.makePointer = (app, panels) => {
       pointer = [event.clientX - box.left, event.clientY - box.top];
     }, true);
     stage.addEventListener("pointerleave", () => show(-1));
-    // In 3D Plotly tells of a click only if the button is down while it draws: short ones are lost.
+    // In 3D Plotly tells of a click whenever the button is down while it draws: a short one is lost, and
+    // turning the plot would choose what passes under the pointer.
     stage.addEventListener("pointerdown", () => { pressed = pointer; }, true);
     stage.addEventListener("pointerup", () => {
       const still = pressed && Math.hypot(pointer[0] - pressed[0], pointer[1] - pressed[1]) < 4;
