@@ -159,8 +159,8 @@ def _group(swept: SweepResults, variant: Variant, n_columns: int) -> Markup:
 def _groups(swept: SweepResults) -> Markup:
     return tag(
         "tr",
-        tag("th", class_="method"),
-        tag("th"),
+        tag("td", class_="method"),
+        tag("td"),
         tag("th", "Clustering", colspan=4 + has_paper(swept), scope="colgroup"),
         tag("th", "Retrieval", colspan=3, scope="colgroup"),
     )

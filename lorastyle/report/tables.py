@@ -82,7 +82,7 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str | int]]) ->
 def _heading(groups: Sequence[tuple[str, Sequence[Column]]], track: Column) -> Markup:
     spans = [tag("th", title, colspan=len(members), scope="colgroup") for title, members in groups]
     title = f"{track[0]} {SCORE_NAMES[track[1]]}"
-    return tag("tr", tag("th", class_="method"), tag("th", class_="n"), spans, tag("th", title))
+    return tag("tr", tag("td", class_="method"), tag("td", class_="n"), spans, tag("th", title))
 
 
 def _sub_heading(groups: Sequence[tuple[str, Sequence[Column]]]) -> Markup:

@@ -60,6 +60,11 @@ def test_the_page_asks_the_network_for_nothing(soup, written):
     }
 
 
+def test_every_heading_of_a_table_says_something(soup):
+    headings = soup.select("th")
+    assert headings and all(heading.get_text(strip=True) for heading in headings)
+
+
 def test_ids_are_unique_and_links_lead_somewhere(soup):
     ids = [element["id"] for element in soup.find_all(id=True)]
     assert len(ids) == len(set(ids))
