@@ -50,7 +50,7 @@ class Mark:
 
 
 _CIRCLE, _SQUARE, _DIAMOND = OUTLINES["circle"], OUTLINES["square"], OUTLINES["diamond"]
-_CROSS, _TURNED = OUTLINES["cross"], "M0,6L5.4,-4H-5.4Z"
+_CROSS, _TURNED = OUTLINES["cross"], OUTLINES["turned"]
 _SPARK = "M0,-7L2,-2L7,0L2,2L0,7L-2,2L-7,0L-2,-2Z"
 MARKS: Mapping[str, Mark] = {
     Role.TRAIN.value: Mark("circle", "circle", _CIRCLE, _CIRCLE),

@@ -15,18 +15,21 @@ from lorastyle.report.words import KIND_NAMES, plain, space_name
 
 RESOLUTION = 9999
 """Coordinates become whole numbers up to this: finer than any screen, half the bytes."""
+# Of queries those that the explorer has.
 SHAPES: Mapping[str, str] = {
     FIT: "circle",
-    CALIBRATION: "cross",
+    CALIBRATION: "bar",
     Role.VAL.value: "square",
     Role.TEST.value: "triangle",
     Role.QUERY_CALIBRATION.value: "cross",
-    Role.QUERY_VAL.value: "square",
+    Role.QUERY_VAL.value: "turned",
     Role.QUERY_TEST.value: "diamond",
 }
 OUTLINES: Mapping[str, str] = {
     "circle": "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0",
     "triangle": "M0,-6L5.4,4H-5.4Z",
+    "turned": "M0,6L5.4,-4H-5.4Z",
+    "bar": "M-6,-2.2H6V2.2H-6Z",
     "square": "M-4,-4H4V4H-4Z",
     "diamond": "M0,-5.6L5,0L0,5.6L-5,0Z",
     "cross": "M-5,-2H-2V-5H2V-2H5V2H2V5H-2V2H-5Z",
