@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lorastyle.report.calibration_figure import (
@@ -11,11 +12,11 @@ from lorastyle.report.calibration_figure import (
     calibration_lines,
     draw_calibration,
 )
-from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
+from lorastyle.report.canvas import css_variables
 from lorastyle.report.drift_figure import DRIFT_MARKS, draw_drift
 from lorastyle.report.markup import Markup, tag
+from lorastyle.report.panel import drawn_panel
 from lorastyle.report.panels import drift_pairs
-from lorastyle.report.picture_sections import PANEL_SIZE
 from lorastyle.report.sections import section
 from lorastyle.report.shown import DriftPair
 from lorastyle.report.source import ReportSource
@@ -77,11 +78,14 @@ def _drift_part(source: ReportSource, pairs: Sequence[DriftPair]) -> Markup:
     variables, figures = css_variables(source.palette), []
     for number, pair in enumerate(pairs):
         for side, (title, held_out) in zip("ab", pair.panels, strict=True):
-            with styled():
-                figure, axes = new_figure(*PANEL_SIZE)
-                draw_drift(axes[0, 0], pair.fitted, held_out, source.palette, pair.frame)
-                drawn = inline_svg(figure, f"drift-{number}{side}", title, variables)
-            figures.append(tag("figure", tag("figcaption", title), drawn))
+            draw = partial(
+                draw_drift,
+                fitted=pair.fitted,
+                held_out=held_out,
+                palette=source.palette,
+                frame=pair.frame,
+            )
+            figures.append(drawn_panel(draw, f"drift-{number}{side}", title, variables))
     key = source.shown_space or ""
     measured = drift_measured(source.metrics.get("clustering", {}).get(key, {}))
     return tag(
@@ -111,13 +115,17 @@ def _calibration_curves(source: ReportSource) -> Markup | None:
     lines = calibration_lines(source)
     if not lines:
         return None
-    variables, figures = css_variables(source.palette), []
-    for part, title in NAMES.items():
-        with styled():
-            figure, axes = new_figure(*PANEL_SIZE)
-            draw_calibration(axes[0, 0], lines, part)
-            drawn = inline_svg(figure, f"calibration-{part}", f"{title}, by component", variables)
-        figures.append(tag("figure", tag("figcaption", title), drawn))
+    variables = css_variables(source.palette)
+    figures = [
+        drawn_panel(
+            partial(draw_calibration, lines=lines, part=part),
+            f"calibration-{part}",
+            title,
+            variables,
+            label=f"{title}, by component",
+        )
+        for part, title in NAMES.items()
+    ]
     items = [
         tag(
             "li",

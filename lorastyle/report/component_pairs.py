@@ -13,7 +13,7 @@ from lorastyle.evaluation.baselines import adapter_features
 from lorastyle.evaluation.encoding import Encoding, Originals, feature_of
 from lorastyle.evaluation.similarity import principal_scores
 from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
-from lorastyle.report.figures import draw_centroids, draw_marks
+from lorastyle.report.figures import draw_centroids, draw_marks, legend_mark
 from lorastyle.report.markup import Markup, tag
 from lorastyle.report.palette import INK, RULE, Palette
 from lorastyle.report.panels import spread_artists
@@ -104,7 +104,10 @@ def pairs_figure(rows: Sequence[PairedComponents], palette: Palette) -> Any:
         line[0].set_ylabel(row.name, color=INK["light"], fontweight="bold")
     artists = np.unique(rows[0].pairs[0].artists)
     figure.legend(
-        handles=[_dot(str(artist), palette) for artist in artists],
+        handles=[
+            legend_mark("o", plain(str(artist)), 5, palette.artist(str(artist)))
+            for artist in artists
+        ],
         loc="outside lower left",
         ncols=5,
     )
@@ -132,10 +135,3 @@ def pairs_part(rows: Sequence[PairedComponents], palette: Palette) -> Markup | N
             class_="caption",
         ),
     )
-
-
-def _dot(artist: str, palette: Palette) -> Any:
-    from matplotlib.lines import Line2D
-
-    colour = palette.artist(artist)
-    return Line2D([], [], ls="none", marker="o", markersize=5, color=colour, label=plain(artist))

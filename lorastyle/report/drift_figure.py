@@ -15,7 +15,7 @@ import numpy as np
 
 from lorastyle.records import Role
 from lorastyle.report.canvas import new_figure
-from lorastyle.report.figures import draw_marks
+from lorastyle.report.figures import draw_marks, legend_mark
 from lorastyle.report.palette import INK, MUTED, PAPER, Palette
 from lorastyle.report.shown import DriftPair, FloatArray, Points
 from lorastyle.report.source import CALIBRATION, FIT
@@ -58,7 +58,7 @@ def drift(pairs: Sequence[DriftPair], palette: Palette) -> Any:
             ax.set_title(title)
     artists = [artist for artist, _ in pairs[0].fitted.by_artist()]
     marks = [_handle(mark) for mark in DRIFT_MARKS.values()]
-    colours = [_swatch(artist, palette) for artist in artists]
+    colours = [legend_mark("s", plain(artist), 6, palette.artist(artist)) for artist in artists]
     figure.legend(handles=marks, loc="outside upper left", ncols=len(marks), columnspacing=1.4)
     figure.legend(handles=colours, loc="outside lower left", ncols=_columns(artists))
     return figure
@@ -126,17 +126,12 @@ def _area(kind: str) -> float:
 
 
 def _handle(mark: DriftMark) -> Any:
-    from matplotlib.lines import Line2D
-
     hollow = mark is DRIFT_MARKS[CALIBRATION]
-    return Line2D(
-        [],
-        [],
-        ls="none",
-        marker=mark.marker,
-        label=mark.name,
-        markersize=mark.size,
-        color=INK["light"] if mark is DRIFT_MARKS[CENTROID] else MUTED["light"],
+    return legend_mark(
+        mark.marker,
+        mark.name,
+        mark.size,
+        INK["light"] if mark is DRIFT_MARKS[CENTROID] else MUTED["light"],
         markerfacecolor=PAPER["light"] if hollow else MUTED["light"],
         markeredgewidth=1.2 if hollow or mark is DRIFT_MARKS[CENTROID] else 0.6,
     )
@@ -145,10 +140,3 @@ def _handle(mark: DriftMark) -> Any:
 def _columns(names: Sequence[str]) -> int:
     """How many names stand side by side below the figure."""
     return max(1, min(5, int(WIDTH / (LETTER * max(map(len, names)) + 0.45))))
-
-
-def _swatch(artist: str, palette: Palette) -> Any:
-    from matplotlib.lines import Line2D
-
-    colour = palette.artist(artist)
-    return Line2D([], [], ls="none", marker="s", markersize=6, color=colour, label=plain(artist))

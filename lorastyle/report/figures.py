@@ -43,9 +43,13 @@ def style_map(points: Points, palette: Palette) -> Any:
     ax.margins(0.04)
     if len(np.unique(fitted.artists)) <= MAX_LABELLED:
         label_centroids(ax, fitted)
-    marks = [_handle("o", "train"), _handle("^", "test"), _handle("*", "artist's centroid", 9)]
+    marks = [
+        legend_mark("o", "train"),
+        legend_mark("^", "test"),
+        legend_mark("*", "artist's centroid", 9),
+    ]
     genres = [
-        _handle("s", plain(str(genre)), 8, palette.genre(str(genre)))
+        legend_mark("s", plain(str(genre)), 8, palette.genre(str(genre)), alpha=0.4)
         for genre in np.unique(both.genres)
     ]
     figure.legend(handles=genres, loc="outside upper left", ncols=5)
@@ -184,13 +188,14 @@ def _draw_method(ax: Any, place: int, row: Comparison) -> None:
     ax.plot(row.score, place, "o", color=colour, markersize=6, zorder=4)
 
 
-def _handle(marker: str, label: str, size: float = 6, colour: str = MUTED["light"]) -> Any:
+def legend_mark(
+    marker: str, label: str, size: float = 6, colour: str = MUTED["light"], **more: Any
+) -> Any:
+    """An entry of a legend that is a mark; `more` as of matplotlib's Line2D."""
     from matplotlib.lines import Line2D
 
-    alpha = 0.4 if marker == "s" else 1.0
-    return Line2D(
-        [], [], ls="none", marker=marker, label=label, markersize=size, color=colour, alpha=alpha
-    )
+    style: dict[str, Any] = {"ls": "none", "marker": marker, "markersize": size, "color": colour}
+    return Line2D([], [], label=label, **style, **more)
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
 
-from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
+from lorastyle.report.canvas import css_variables
 from lorastyle.report.curve_figures import draw_curves
 from lorastyle.report.markup import Markup, tag
+from lorastyle.report.panel import drawn_panel
 from lorastyle.report.panels import curve_panels
 from lorastyle.report.retrieval_examples import queries_of
 from lorastyle.report.scores import score_of
@@ -19,9 +21,6 @@ from lorastyle.report.source import ReportSource
 from lorastyle.report.sweep_section import curve_key
 from lorastyle.report.tables import plain_table
 from lorastyle.report.words import percent, plain, space_name
-
-PANEL_SIZE = (4.3, 3.1)
-"""In inches; the page scales panels, so this sets the size of their text."""
 
 
 def components_section(source: ReportSource) -> Markup | None:
@@ -33,15 +32,16 @@ def components_section(source: ReportSource) -> Markup | None:
         return None
     panels = curve_panels(source)
     variables = css_variables(source.palette)
-    figures = []
-    for number, panel in enumerate(panels):
-        with styled():
-            figure, axes = new_figure(*PANEL_SIZE)
-            draw_curves(axes[0, 0], panel)
-            drawn = inline_svg(
-                figure, f"curve-{number}", f"{panel.title}: validation score", variables
-            )
-        figures.append(tag("figure", tag("figcaption", panel.title), drawn))
+    figures = [
+        drawn_panel(
+            partial(draw_curves, panel=panel),
+            f"curve-{number}",
+            panel.title,
+            variables,
+            label=f"{panel.title}: validation score",
+        )
+        for number, panel in enumerate(panels)
+    ]
     return section(
         "components",
         "How many components are enough",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lorastyle.evaluation.scenarios import SCENARIOS
-from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
+from lorastyle.report.canvas import css_variables
 from lorastyle.report.markup import Markup, tag
+from lorastyle.report.panel import drawn_panel
 from lorastyle.report.scenario_figure import DRAWN_SCORES, colours_of, draw_scenarios
 from lorastyle.report.scenario_scores import CHANCE, ScenarioMethod, scenario_methods
 from lorastyle.report.source import ReportSource
 from lorastyle.report.words import SCORE_NAMES, percent
 
 SCORE = "map"
-PANEL_SIZE = (4.3, 3.0)
+BARS_SIZE = (4.3, 3.0)
 """In inches."""
 NOT_SCORED = (
     "Only the scenario Orig+Orig was scored here. For the paper's other three, where the originals "
@@ -52,15 +54,16 @@ def _not_scored(source: ReportSource) -> Markup | None:
 
 def _panels(source: ReportSource, methods: Sequence[ScenarioMethod]) -> list[Markup]:
     variables = css_variables(source.palette)
-    figures = []
-    for score in DRAWN_SCORES:
-        title = f"Test {SCORE_NAMES[score]} by scenario"
-        with styled():
-            figure, axes = new_figure(*PANEL_SIZE)
-            draw_scenarios(axes[0, 0], methods, score)
-            drawn = inline_svg(figure, f"scenarios-{score}", title, variables)
-        figures.append(tag("figure", tag("figcaption", title), drawn))
-    return figures
+    return [
+        drawn_panel(
+            partial(draw_scenarios, methods=methods, score=score),
+            f"scenarios-{score}",
+            f"Test {SCORE_NAMES[score]} by scenario",
+            variables,
+            size=BARS_SIZE,
+        )
+        for score in DRAWN_SCORES
+    ]
 
 
 def _key(methods: Sequence[ScenarioMethod], variables: Mapping[str, str]) -> Markup:

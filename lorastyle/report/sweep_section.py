@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lorastyle.report.ablation import (
@@ -12,9 +13,10 @@ from lorastyle.report.ablation import (
     sentences,
     shown_settings,
 )
-from lorastyle.report.canvas import css_variables, inline_svg, new_figure, styled
+from lorastyle.report.canvas import css_variables
 from lorastyle.report.curve_figures import draw_curves, draw_ranks
 from lorastyle.report.markup import Markup, tag
+from lorastyle.report.panel import drawn_panel
 from lorastyle.report.scores import TASKS
 from lorastyle.report.sections import section
 from lorastyle.report.shown import CurveLine, CurvePanel, RankPanel
@@ -122,15 +124,18 @@ def _drawn(
     size: tuple[float, float],
     variables: Mapping[str, str],
 ) -> Markup | None:
-    figures = []
-    for number, panel in enumerate(panels):
-        with styled():
-            figure, axes = new_figure(*size)
-            draw(axes[0, 0], panel)
-            label = f"{panel.title}, {panel.note}: {panel.score}"
-            drawn = inline_svg(figure, f"{draw.__name__}-{number}", label, variables)
-        caption = tag("figcaption", panel.title, tag("small", panel.note))
-        figures.append(tag("figure", caption, drawn))
+    figures = [
+        drawn_panel(
+            partial(draw, panel=panel),
+            f"{draw.__name__}-{number}",
+            panel.title,
+            variables,
+            label=f"{panel.title}, {panel.note}: {panel.score}",
+            note=panel.note,
+            size=size,
+        )
+        for number, panel in enumerate(panels)
+    ]
     return tag("div", figures, class_="figures panels") if figures else None
 
 
