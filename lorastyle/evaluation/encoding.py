@@ -160,30 +160,28 @@ class Encoding:
         Where all are kept, nothing is loaded to encode with: files of weights are only read
         through, once a process, since their hashes say whose features are kept.
         """
-        kept = self.read_kept(self.feature.identity())
+        parts = self._find_all(self.feature.identity())
+        kept = _together(parts)
         if kept is not None:
             return kept
-        parts = [self._chunk(number) for number in range(len(self.chunks))]
-        return np.concatenate([np.empty((0, self.feature.dimension), np.float32), *parts])
+        dimension = self.feature.dimension
+        made = [
+            part if part is not None and part.shape[1] == dimension else self.make(number)
+            for number, part in enumerate(parts)
+        ]
+        return np.concatenate([np.empty((0, dimension), np.float32), *made])
 
     def read_kept(self, identity: str) -> Features | None:
         """The features as kept of a feature of that identity, without its weights.
 
         None where some are not kept, or there are no pictures: nothing is encoded.
         """
-        parts = [self._find(chunk, identity) for chunk in self.chunks]
-        found = [part for part in parts if part is not None]
-        # Vectors of two lengths are not of one feature: some chunk is damaged.
-        one_length = len({part.shape[1] for part in found}) == 1
-        return np.concatenate(found) if one_length and len(found) == len(parts) else None
+        return _together(self._find_all(identity))
 
-    def _chunk(self, number: int) -> Features:
-        kept = self._find(self.chunks[number])
-        if kept is not None and kept.shape[1] == self.feature.dimension:
-            return kept
-        return self.make(number)
+    def _find_all(self, identity: str) -> list[Features | None]:
+        return [self._find(chunk, identity) for chunk in self.chunks]
 
-    def _find(self, chunk: range, identity: str | None = None) -> Features | None:
+    def _find(self, chunk: range, identity: str) -> Features | None:
         """A chunk as kept, a vector for each of its pictures; None where it is not."""
         kept = self._kept.find(self._name(chunk, identity))
         sizes = self.pictures.sizes
@@ -198,6 +196,14 @@ class Encoding:
     @property
     def _kept(self) -> KeptArrays:
         return KeptArrays.of(self.run, "features", self.feature.name)
+
+
+def _together(parts: Sequence[Features | None]) -> Features | None:
+    """All chunks in a row; None where one is missing, or there is none."""
+    found = [part for part in parts if part is not None]
+    # Vectors of two lengths are not of one feature: some chunk is damaged.
+    one_length = len({part.shape[1] for part in found}) == 1
+    return np.concatenate(found) if one_length and len(found) == len(parts) else None
 
 
 def feature_of(run: Run, name: str, *, generated: bool = False) -> ImageFeature:
