@@ -55,9 +55,9 @@ from lorastyle.serving.counting import Counts
 from lorastyle.serving.desk import Desk
 from lorastyle.serving.gate import Gate
 from lorastyle.serving.pictures import Pictures
-from lorastyle.serving.processes import serve_processes
-from lorastyle.serving.server import listen, serve_app
-from lorastyle.serving.settings import ServingSettings
+from lorastyle.serving.processes import serve
+from lorastyle.serving.server import listen
+from lorastyle.serving.settings import ServingSettings, workers_for
 from lorastyle.store.members import member_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -251,17 +251,13 @@ def _serve(options: argparse.Namespace) -> None:
         print(json.dumps({"port": port, **floor}), flush=True)
 
     with listen("127.0.0.1", 0) as free:
-        if n_processes == 1:
-            serve_app(factory(), free, listening)
-        else:
-            serve_processes(factory, free, n_processes, listening)
+        serve(factory, free, n_processes, listening)
 
 
 def _app(directory: Path, n_entries: int, every: int, n_processes: int) -> Gate:
     """As `lorastyle serve` has it, with a planted gallery."""
     run = Run.open(directory)
-    n_workers = max(1, (os.cpu_count() or 1) // n_processes)
-    settings = ServingSettings(exact_bytes=0, n_workers=n_workers)
+    settings = ServingSettings(exact_bytes=0, n_workers=workers_for(n_processes))
     searcher = PlantedSearcher(run, n_entries, every)
     desk = Desk(searcher, Pictures(run), settings, Counts())
     desk.open()

@@ -163,7 +163,7 @@ class SketchPlan:
         """The sketch (n_numbers,) of updates of one rank, as if the other modules were zero."""
         sketches, given = self._sketches, {update.key: update for update in updates}
         rows, columns, scalings = [], [], []
-        for key, (n_out, n_in), size in sketches.modules:
+        for key, (n_out, n_in), _ in sketches.modules:
             update = given.get(key)
             if update is None:
                 rows.append(np.zeros((n_in, rank), np.float32))
@@ -172,10 +172,11 @@ class SketchPlan:
                 _check_factors(key, (n_out, n_in), update.lora_A[None], update.lora_B[None])
                 rows.append(update.lora_A.T)
                 columns.append(update.lora_B)
-            scalings.append(np.full(size, 0.0 if update is None else update.scaling, np.float32))
+            scalings.append(0.0 if update is None else update.scaling)
         found = sketches.convolved(np.concatenate(rows), np.concatenate(columns), rank)[0]
         values = np.empty(self.n_numbers, np.float32)
-        values[self._order] = found * np.concatenate(scalings)
+        sizes = [module.size for module in sketches.modules]
+        values[self._order] = found * np.repeat(np.array(scalings, np.float32), sizes)
         return values
 
     def sketch_all(self, adapters: Sequence[Adapter]) -> SketchSet:
@@ -214,7 +215,7 @@ class SketchPlan:
 
     def prepare(self) -> None:
         """Draw what the first sketch would have to wait for."""
-        _ = self._sketches, self._order, self._sketches_of
+        _ = self._sketches, self._order
 
     @cached_property
     def _sketches_of(self) -> dict[ModuleKey, CountSketches]:

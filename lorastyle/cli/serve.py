@@ -84,14 +84,19 @@ def command(
     """
 
     def body() -> Answer:
-        from lorastyle.serving.settings import ServingSettings, check_access, hosts_for
+        from lorastyle.serving.settings import (
+            ServingSettings,
+            check_access,
+            hosts_for,
+            workers_for,
+        )
 
         token = read_token(token_file)
         check_access(host, token)
         settings = ServingSettings(
             max_upload_bytes=max_upload_mib << 20,
             work_s=time_limit_s,
-            n_workers=workers or max(1, (os.cpu_count() or 1) // processes),
+            n_workers=workers or workers_for(processes),
             n_at_once=at_once,
             token=token,
             hosts=hosts_for(host, names),
@@ -110,18 +115,11 @@ def command(
             serve_replicas(place, settings, host, port, replicas, _listening)
             return Answer(document, "ended")
         from lorastyle.serving.app import open_app
-        from lorastyle.serving.processes import serve_processes
-        from lorastyle.serving.server import listen, serve_app
+        from lorastyle.serving.processes import serve
+        from lorastyle.serving.server import listen
 
         with listen(host, port) as listening:
-            app = open_app(target, settings)
-            if processes == 1:
-                serve_app(app, listening, _listening)
-            else:
-                # What was wrong has been said by now, and what all need is kept in the run.
-                del app
-                factory = partial(open_app, target, settings)
-                serve_processes(factory, listening, processes, _listening)
+            serve(partial(open_app, target, settings), listening, processes, _listening)
         return Answer(document, "ended")
 
     respond(body, as_json=as_json, debug=debug)

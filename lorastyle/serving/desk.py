@@ -121,13 +121,13 @@ class Desk:
 
     def _described(self, read: Adapter, file: Received) -> dict[str, Any]:
         """As `inspect`, of a file that was read for a search."""
-        if is_whole(read):
-            return describe(read, file.name)
-        return {**describe_file(file.file, self.settings.limits), "path": file.name}
+        return describe(read, file.name) if is_whole(read) else self._inspected(file)
 
     def inspect(self, upload: Upload) -> dict[str, Any]:
         """As `lorastyle inspect --json` of a file."""
-        file = upload.files["file"]
+        return self._inspected(upload.files["file"])
+
+    def _inspected(self, file: Received) -> dict[str, Any]:
         return {**describe_file(file.file, self.settings.limits), "path": file.name}
 
     def compare(self, upload: Upload) -> dict[str, Any]:

@@ -59,14 +59,29 @@ class _Child(NamedTuple):
                     raise ProcessError(said)
                 return
 
-    def stop(self) -> None:
-        """Within the time that what is under way may take."""
-        self.process.terminate()
+    def wait_until_ended(self) -> None:
+        """Of one that was told to end, within the time that what is under way may take."""
         self.process.join(END_S + 5)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
         self.pipe.close()
+
+
+def serve(
+    factory: Factory, listening: socket.socket, n: int, on_listening: Callable[[str], None]
+) -> None:
+    """Answer by `n` processes until a signal; by this one where it is one.
+
+    Raises what `factory` raises, before any process begins.
+    """
+    app = factory()
+    if n == 1:
+        serve_app(app, listening, on_listening)
+        return
+    # What was wrong has been said by now, and what all need is kept in the run.
+    del app
+    serve_processes(factory, listening, n, on_listening)
 
 
 def serve_processes(
@@ -96,7 +111,7 @@ def serve_processes(
             for child in children:
                 child.process.terminate()
             for child in children:
-                child.stop()
+                child.wait_until_ended()
 
 
 def _replace_dead(children: list[_Child], factory: Factory, listening: socket.socket) -> None:
@@ -164,5 +179,4 @@ def _counting_together() -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(KeyError):
-                del os.environ[SHARED_COUNTS]
+            os.environ.pop(SHARED_COUNTS, None)

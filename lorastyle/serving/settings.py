@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
 
 from lorastyle.adapters.formats.opening import Limits
@@ -51,6 +52,11 @@ class ServingSettings:
             factor_numbers=1 << 29,
             operations=3e11,
         )
+
+
+def workers_for(n_processes: int) -> int:
+    """Of each process: together one a core."""
+    return max(1, (os.cpu_count() or 1) // n_processes)
 
 
 def is_loopback(host: str) -> bool:

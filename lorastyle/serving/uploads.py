@@ -7,7 +7,6 @@ What a file is called is for people: on disk it is not called so.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +19,12 @@ import numpy as np
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from lorastyle.adapters.formats.opening import CONFIG_FILE, WEIGHT_FILES, FileInMemory
+from lorastyle.adapters.formats.opening import (
+    CONFIG_FILE,
+    WEIGHT_FILES,
+    FileInMemory,
+    sha256_of,
+)
 from lorastyle.serving.refusals import malformed, too_large, too_slow
 
 if TYPE_CHECKING:
@@ -48,11 +52,7 @@ class Received:
 
     def sha256(self) -> str:
         """Of its weights' bytes."""
-        if isinstance(self.file, FileInMemory):
-            return self.file.sha256()
-        path = self.file / WEIGHT_FILES[0] if self.file.is_dir() else self.file
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.file)
 
 
 class Upload:

@@ -76,10 +76,9 @@ def build(
         if base_weight is not None:
             factors = _dora(key, parts, factors, scaling, base_weight, budget)
             scaling = 1.0
-    if factors is product.factors and product.is_stored:
-        _check_scaling(key, scaling)
-    else:
-        _check_finite(key, factors, scaling)
+    _check_scaling(key, scaling)
+    if not product.is_stored or factors is not product.factors:
+        _check_finite(key, factors)
     update = ModuleUpdate(
         key, factors.lora_A, factors.lora_B, scaling, method, product.kernel, factors.lost_energy
     )
@@ -304,8 +303,7 @@ _LARGEST_SCALING = 1e30
 """Beyond it squared norms leave float64."""
 
 
-def _check_finite(key: ModuleKey, factors: LowRank, scaling: float) -> None:
-    _check_scaling(key, scaling)
+def _check_finite(key: ModuleKey, factors: LowRank) -> None:
     if not (factorisation.is_finite(factors.lora_A) and factorisation.is_finite(factors.lora_B)):
         raise _overflow(key)
 

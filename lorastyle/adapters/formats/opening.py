@@ -87,10 +87,6 @@ class FileInMemory:
     config: bytes | memoryview | None = None
     """The adapter_config.json beside it."""
 
-    def sha256(self) -> str:
-        """As of a file on disk."""
-        return hashlib.sha256(self.content).hexdigest()
-
 
 def open_adapter_file(
     path: Path | FileInMemory, limits: Limits | None = None, *, hashed: bool = True
@@ -113,28 +109,41 @@ def open_adapter_file(
         raise AdapterFileError(f"{str(path)!r} cannot be read: {error}; check the path") from error
 
 
+def sha256_of(path: Path | FileInMemory) -> str:
+    """`Opened.sha256` of what was opened without: a file's, or that of a folder's weights."""
+    if isinstance(path, FileInMemory):
+        return hashlib.sha256(path.content).hexdigest()
+    with (_weights_of(path) if path.is_dir() else path).open("rb") as file:
+        return _sha256(file)
+
+
 def _open_in_memory(file: FileInMemory, limits: Limits, hashed: bool) -> Opened:
     config = None
     if file.config is not None:
         name = f"{CONFIG_FILE} of {file.name}"
-        check_size(name, len(file.config), limits.header_bytes)
+        _check_size(name, len(file.config), limits.header_bytes)
         config = _config_table(bytes(file.config), name)
-    check_size(file.name, len(file.content), limits.file_bytes)
+    _check_size(file.name, len(file.content), limits.file_bytes)
     content = MemoryFile(file.content)
     opened = _open(content, len(file.content), file.name, limits, hashed)
     return replace(opened, config=config)
 
 
 def _open_folder(path: Path, limits: Limits, hashed: bool) -> Opened:
-    found = [path / name for name in WEIGHT_FILES if (path / name).exists()]
+    weights = _weights_of(path)
+    config = _config_of(path / CONFIG_FILE, limits)
+    opened = _open_file(weights, path.name or str(path), limits, hashed)
+    return replace(opened, config=config)
+
+
+def _weights_of(folder: Path) -> Path:
+    found = [folder / name for name in WEIGHT_FILES if (folder / name).exists()]
     if not found:
         raise AdapterFileError(
-            f"{path} is a folder without adapter weights; one with {WEIGHT_FILES[0]} or "
+            f"{folder} is a folder without adapter weights; one with {WEIGHT_FILES[0]} or "
             f"{WEIGHT_FILES[2]} can be read, others file by file"
         )
-    config = _config_of(path / CONFIG_FILE, limits)
-    opened = _open_file(found[0], path.name or str(path), limits, hashed)
-    return replace(opened, config=config)
+    return found[0]
 
 
 def _config_of(path: Path, limits: Limits) -> Mapping[str, Any] | None:
@@ -187,7 +196,7 @@ def _sha256(file: BufferedReader | MemoryFile) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_size(name: object, n_bytes: int, max_bytes: int) -> None:
+def _check_size(name: object, n_bytes: int, max_bytes: int) -> None:
     """Raises AdapterFileError above the limit."""
     if n_bytes > max_bytes:
         raise AdapterFileError(
@@ -206,5 +215,5 @@ def _regular_file(path: Path, max_bytes: int) -> Iterator[tuple[BufferedReader, 
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise AdapterFileError(f"{path} is no regular file; give the weights themselves")
-        check_size(path, status.st_size, max_bytes)
+        _check_size(path, status.st_size, max_bytes)
         yield file, status.st_size

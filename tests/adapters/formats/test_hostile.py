@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from lorastyle.adapters.formats.opening import FileInMemory, Limits, open_adapter_file
+from lorastyle.adapters.formats.opening import FileInMemory, Limits, open_adapter_file, sha256_of
 from lorastyle.adapters.formats.read import read_adapter
 from lorastyle.adapters.updates import Adapter
 from lorastyle.errors import AdapterFileError
@@ -497,7 +497,7 @@ def test_a_file_in_memory_has_the_same_limits_and_is_hashed_when_asked():
     file = FileInMemory("it", SAFE)
     with pytest.raises(AdapterFileError, match=r"it has .* more than the limit of 10"):
         read_adapter(file, limits=Limits(file_bytes=10))
-    assert read_adapter(file).facts["sha256"] == hashlib.sha256(SAFE).hexdigest() == file.sha256()
+    assert read_adapter(file).facts["sha256"] == hashlib.sha256(SAFE).hexdigest() == sha256_of(file)
     assert read_adapter(file, hashed=False).facts["sha256"] is None
 
 
